@@ -1,0 +1,65 @@
+"""JSON codecs: one decoder for each type, made once, and times as the topics carry them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TypeVar
+
+import msgspec
+
+from pipelined.errors import PoisonError
+
+__all__ = ["decode", "encode", "iso_ms", "iso_now", "parse_time", "to_text"]
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_encoder = msgspec.json.Encoder()
+_decoders: dict[type, msgspec.json.Decoder[object]] = {}
+
+encode = _encoder.encode
+
+
+def decode(value: bytes, kind: type[T]) -> T:
+    """Decode one message; raises :class:`PoisonError` saying what is wrong with it."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        message = decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        msg = f"not a {kind.__name__}: {error}"
+        raise PoisonError("unreadable", msg) from error
+    assert isinstance(message, kind)
+    return message
+
+
+def iso_ms(milliseconds: int) -> str:
+    """A time in ms since the epoch as ISO-8601 UTC with milliseconds and ``Z``."""
+    moment = dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_now() -> str:
+    """Now, in the same form."""
+    return iso_ms(time.time_ns() // 1_000_000)
+
+
+def parse_time(text: str) -> dt.datetime:
+    """An event's time as an aware UTC datetime; without an offset it is UTC. Raises ValueError.
+
+    Accepts 0 to 7 fraction digits; Python keeps six (a position never goes through here).
+    """
+    moment = dt.datetime.fromisoformat(text.strip())
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+
+
+def to_text(value: object) -> str | None:
+    """Text from what should be text: numbers and booleans become text, any other shape None."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return None
