@@ -13,7 +13,7 @@ __all__ = ["attachment_id", "blob_path", "disambiguate", "expiry", "file_name", 
 #: The UUIDv5 namespace of attachment ids; a constant of this project, never to change.
 NAMESPACE = uuid.UUID("5b3a8a0e-6f1d-5c39-9a38-0d6f1c1b7e52")
 
-#: Query parameters that sign a URL or bound its life, lower case: they differ between two signings of one file.
+#: Query parameters that sign a URL or bound its life: they differ between two signings of one file.
 _SIGNING = frozenset(
     "signature sig se st sp spr sv sr ss srt sip skoid sktid skt ske sks skv scid saoid suoid "
     "expires systemdate awsaccesskeyid key-pair-id policy token".split()

@@ -1,0 +1,248 @@
+"""Every metric, declared once: name, type, unit, labels, what it means, what to do about it.
+
+The shared slots take their layout from this module, ``/metrics`` is rendered from it, and the reference
+(docs/reference/metrics.md), rules and dashboards are checked against it. Names follow Prometheus:
+``pipelined_`` in front, the unit at the end, ``_total`` on counters. The labels ``worker`` and ``index``
+are added to every series when it is rendered.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+
+__all__ = ["METRICS", "Kind", "Metric", "schema_hash"]
+
+
+class Kind(enum.StrEnum):
+    """The Prometheus type of a metric."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+RECORDS = (1.0, 10.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0, 20000.0, 50000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. ``label`` is its own label, whose ``values`` are all known beforehand."""
+
+    name: str
+    kind: Kind
+    help: str
+    remedy: str
+    label: str = ""
+    values: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def words(self) -> int:
+        """How many 8-byte words one slot needs for it: a histogram is its sum and its buckets."""
+        if self.kind is Kind.HISTOGRAM:
+            return len(self.buckets) + 2
+        return max(1, len(self.values))
+
+
+METRICS: list[Metric] = []
+
+
+def _declare(
+    kind: Kind,
+    name: str,
+    help: str,  # noqa: A002
+    remedy: str,
+    label: str = "",
+    values: tuple[str, ...] = (),
+    buckets: tuple[float, ...] = (),
+) -> Metric:
+    metric = Metric("pipelined_" + name, kind, help, remedy, label, values, buckets)
+    METRICS.append(metric)
+    return metric
+
+
+_CATEGORIES = ("transient", "permanent", "auth", "dependency_down", "poison", "bug")
+
+RECORDS_IN = _declare(
+    Kind.COUNTER,
+    "records_in_total",
+    "Records taken from the input topics.",
+    "Flat while the lag grows: the worker is stuck or paused; see `pipelinectl status`.",
+)
+RECORDS_DONE = _declare(
+    Kind.COUNTER,
+    "records_done_total",
+    "Records whose outcome is committed, by what became of them.",
+    "A growing share of dead letters or retries names its cause in failures_total.",
+    "outcome",
+    ("done", "retried", "dead", "duplicate"),
+)
+RECORDS_OUT = _declare(
+    Kind.COUNTER,
+    "records_out_total",
+    "Messages produced, or rows written, and committed.",
+    "Compare with records_in_total of the next worker.",
+)
+FAILURES = _declare(
+    Kind.COUNTER,
+    "failures_total",
+    "Attempts that failed, by category.",
+    "transient: the other side; auth: our credentials; dependency_down: a service of ours; "
+    "poison: the sender; bug: us. The log has the code of each.",
+    "category",
+    _CATEGORIES,
+)
+DEAD_LETTERS = _declare(
+    Kind.COUNTER,
+    "dead_letters_total",
+    "Records sent to a dead-letter topic, by category.",
+    "Read them: the reason headers of each record say what failed.",
+    "category",
+    _CATEGORIES,
+)
+REJECTED = _declare(
+    Kind.COUNTER,
+    "attachments_rejected_total",
+    "Attachments refused at ingest by the URL policy, the file policy or their expiry.",
+    "Each is a failed_permanent result; an unknown host may belong on urls.allowed_hosts.",
+)
+WRONG_SHAPES = _declare(
+    Kind.COUNTER,
+    "wrong_shapes_total",
+    "Fields of events that had another shape than expected, and were taken as null.",
+    "Look at raw_json of recent rows: the source may have changed its payload.",
+)
+TRANSACTIONS = _declare(
+    Kind.COUNTER,
+    "transactions_total",
+    "Kafka transactions, by how they ended.",
+    "Aborts at each rebalance are normal; a steady rate of them means brokers or network in trouble.",
+    "result",
+    ("committed", "aborted"),
+)
+REBALANCES = _declare(
+    Kind.COUNTER,
+    "rebalances_total",
+    "Changes of the partitions held, by what happened.",
+    "`lost` means that the worker was silent for longer than the session timeout.",
+    "event",
+    ("assigned", "revoked", "lost"),
+)
+PAUSES = _declare(
+    Kind.COUNTER,
+    "pauses_total",
+    "Times the worker paused because something it relies on was down, full or refused it.",
+    "The log names it; the records wait.",
+)
+TABLE_COMMITS = _declare(
+    Kind.COUNTER,
+    "table_commits_total",
+    "Delta commits, by result.",
+    "failed: the store or its credentials; conflict: another writer on the same table.",
+    "result",
+    ("ok", "conflict", "ambiguous_resolved", "skipped_duplicate", "failed"),
+)
+BYTES = _declare(
+    Kind.COUNTER,
+    "file_bytes_total",
+    "Bytes of files downloaded or uploaded, and committed.",
+    "Zero while files are pending: see failures_total of the same worker.",
+)
+RETRIES = _declare(
+    Kind.COUNTER,
+    "retries_total",
+    "Records sent to a retry topic, or back for another attempt.",
+    "A burst names a host or service in trouble.",
+)
+IN_FLIGHT = _declare(
+    Kind.GAUGE,
+    "in_flight_records",
+    "Records taken and not yet committed.",
+    "At the window's size: the stage is slow.",
+)
+LAG = _declare(
+    Kind.GAUGE,
+    "consumer_lag_records",
+    "Records in the input topics behind the committed position of this worker's partitions.",
+    "Growing: add processes, or see why the worker is slow.",
+)
+PARTITIONS = _declare(
+    Kind.GAUGE,
+    "assigned_partitions",
+    "Input partitions this worker holds.",
+    "0 on all members of a type: the group has no members or no topic.",
+)
+PAUSED = _declare(
+    Kind.GAUGE,
+    "paused",
+    "1 while the worker pauses because of a dependency or the DLQ breaker.",
+    "See the log.",
+)
+DLQ_BREAKER = _declare(
+    Kind.GAUGE,
+    "dlq_breaker_open",
+    "1 while the DLQ breaker holds the worker because too many records were dead letters.",
+    "Find the cause in the DLQ; then restart the worker to go on.",
+)
+KNOWN_IDS = _declare(
+    Kind.GAUGE,
+    "known_trace_ids",
+    "Trace ids held to recognise duplicates.",
+    "About 90 bytes each; lower ingest.dedup_horizon_hours if memory is short.",
+)
+LAST_PROGRESS = _declare(
+    Kind.GAUGE,
+    "last_progress_timestamp_seconds",
+    "When the worker last committed something, or had nothing to do.",
+    "Old while there is lag: stuck. The supervisor restarts a loop that stands still.",
+)
+OLDEST = _declare(
+    Kind.GAUGE,
+    "oldest_in_flight_timestamp_seconds",
+    "Arrival of the oldest record taken and not yet committed; 0 where there is none.",
+    "Old: one slow record, or a paused stage.",
+)
+LOG_SUPPRESSED = _declare(
+    Kind.COUNTER,
+    "log_messages_dropped_total",
+    "Log messages that could not be written.",
+    "The log's disk or journald.",
+)
+BATCH_RECORDS = _declare(
+    Kind.HISTOGRAM,
+    "commit_records",
+    "Records in one commit.",
+    "Small under load: see the time of commits.",
+    buckets=RECORDS,
+)
+COMMIT_SECONDS = _declare(
+    Kind.HISTOGRAM,
+    "commit_seconds",
+    "Time of one commit: a Kafka transaction, or a Delta commit with its fsync.",
+    "Slow: brokers, or the store of the tables.",
+    buckets=SECONDS,
+)
+EVENT_AGE = _declare(
+    Kind.HISTOGRAM,
+    "record_age_seconds",
+    "Time from a record's arrival on its input topic to the commit of its outcome.",
+    "The time through this stage: what users feel.",
+    buckets=SECONDS,
+)
+LOOP_SECONDS = _declare(
+    Kind.COUNTER,
+    "loop_milliseconds_total",
+    "Where the worker's time goes, in milliseconds.",
+    "commit: brokers or store; work: the stage; idle: nothing to do; paused: see `paused`.",
+    "state",
+    ("idle", "work", "commit", "paused"),
+)
+
+
+def schema_hash() -> int:
+    """A 63-bit number that changes with the layout of the slots."""
+    text = "\n".join(f"{m.name} {m.kind} {m.label} {m.values} {m.buckets}" for m in METRICS)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

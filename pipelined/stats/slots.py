@@ -1,0 +1,247 @@
+"""The shared counters: one sealed memfd, one slot for each worker process, one writer for each page.
+
+A slot is two pages: the child writes the first (its state and its metrics), the parent the second (what
+the supervisor knows of it). Every value is an aligned 8-byte word, written by one native store through a
+``memoryview`` cast, so that a reader never sees half of one; there is no lock that a killed process could
+keep. Nothing is reset when a child restarts: its counters go on. Measured: docs/explanation/counters.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import mmap
+import os
+import time
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from pipelined.stats import registry
+from pipelined.stats.registry import METRICS, Kind, Metric
+
+__all__ = ["Child", "Parent", "SharedStats", "WorkerState"]
+
+_PAGE = 4096
+_WORDS = _PAGE // 8
+_HEADER_WORDS = 16
+_MAGIC = 0x70697065_6C696E65  # "pipeline"
+
+_offsets: dict[str, int] = {}
+_used = _HEADER_WORDS
+for _metric in METRICS:
+    _offsets[_metric.name] = _used
+    _used += _metric.words
+assert _used <= _WORDS, f"{_used} words of metrics do not fit a page of {_WORDS}"
+
+
+class WorkerState(enum.IntEnum):
+    """The states of a worker, as supervisord names them."""
+
+    STOPPED = 0
+    STARTING = 1
+    RUNNING = 2
+    STOPPING = 3
+    BACKOFF = 4
+    EXITED = 5
+    FATAL = 6
+
+
+class Child:
+    """The page that the worker itself writes. One writer: the worker's main thread."""
+
+    def __init__(self, page: memoryview) -> None:
+        self._words = page.cast("Q")
+        self._floats = page.cast("d")
+
+    def begin(self, pid: int) -> None:
+        """A process takes the slot over: gauges start at zero, counters go on."""
+        words = self._words
+        for metric in METRICS:
+            if metric.kind is Kind.GAUGE:
+                words[_offsets[metric.name]] = 0
+        words[3] = 0
+        words[2] = time.monotonic_ns()
+        words[1] += 1
+        words[0] = pid
+        self.beat()
+
+    def beat(self) -> None:
+        """The work loop is alive now."""
+        self._words[4] = time.monotonic_ns()
+
+    def ready(self) -> None:
+        """The worker has all it needs and works."""
+        self._words[3] = 1
+
+    def publish(self, number: int) -> None:
+        """One number of the worker's own for the status, such as the port it listens on."""
+        self._words[5] = number
+
+    @property
+    def pid(self) -> int:
+        """The process that last took the slot."""
+        return self._words[0]
+
+    @property
+    def generation(self) -> int:
+        """How many processes have taken this slot so far."""
+        return self._words[1]
+
+    @property
+    def started_ns(self) -> int:
+        """When the present process began, on the monotonic clock."""
+        return self._words[2]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker said that it is ready."""
+        return self._words[3] == 1
+
+    @property
+    def heartbeat_ns(self) -> int:
+        """The last beat, on the monotonic clock."""
+        return self._words[4]
+
+    @property
+    def published(self) -> int:
+        """What the worker published."""
+        return self._words[5]
+
+    def add(self, metric: Metric, amount: int = 1, value: str = "") -> None:
+        """Add to a counter; ``value`` is the value of its label, if it has one."""
+        index = _offsets[metric.name]
+        if metric.values:
+            index += metric.values.index(value)
+        self._words[index] += amount
+
+    def set(self, metric: Metric, amount: float) -> None:
+        """Set a gauge."""
+        self._floats[_offsets[metric.name]] = amount
+
+    def observe(self, metric: Metric, amount: float, times: int = 1) -> None:
+        """Count ``times`` observations of ``amount`` in a histogram."""
+        index = _offsets[metric.name]
+        self._floats[index] += amount * times
+        self._words[index + 1 + bisect_left(metric.buckets, amount)] += times
+
+    def counter(self, metric: Metric, value: str = "") -> int:
+        """Read a counter."""
+        index = _offsets[metric.name]
+        if metric.values:
+            index += metric.values.index(value)
+        return self._words[index]
+
+    def gauge(self, metric: Metric) -> float:
+        """Read a gauge."""
+        return self._floats[_offsets[metric.name]]
+
+    def histogram(self, metric: Metric) -> tuple[float, list[int]]:
+        """Read a histogram: its sum, and its buckets, each by itself, the last one unbounded."""
+        index = _offsets[metric.name]
+        return self._floats[index], list(self._words[index + 1 : index + metric.words])
+
+
+class Parent:
+    """The page that the supervisor writes: what it knows of the worker."""
+
+    def __init__(self, page: memoryview) -> None:
+        self._words = page.cast("Q")
+        self._floats = page.cast("d")
+
+    def write(
+        self,
+        *,
+        state: WorkerState,
+        pid: int,
+        restarts: int,
+        last_exit: int,
+        since: float,
+        next_try: float,
+    ) -> None:
+        """Tell the state; ``last_exit`` is an exit code, or minus the signal; times are epoch seconds."""
+        self._words[0] = state
+        self._words[1] = pid
+        self._words[2] = restarts
+        self._words[3] = last_exit & 0xFFFF
+        self._floats[4] = since
+        self._floats[5] = next_try
+
+    @property
+    def state(self) -> WorkerState:
+        """The worker's state."""
+        return WorkerState(self._words[0])
+
+    @property
+    def pid(self) -> int:
+        """Its process, 0 where it has none."""
+        return self._words[1]
+
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted after a crash."""
+        return self._words[2]
+
+    @property
+    def last_exit(self) -> int:
+        """Its last exit code, or minus the signal that ended it."""
+        value = self._words[3]
+        return value - 0x10000 if value & 0x8000 else value
+
+    @property
+    def since(self) -> float:
+        """When it came into this state, epoch seconds."""
+        return self._floats[4]
+
+    @property
+    def next_try(self) -> float:
+        """When it is started again, epoch seconds; 0 where it is not."""
+        return self._floats[5]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One worker process's place: its type and index, and its two pages."""
+
+    worker: str
+    index: int
+    child: Child
+    parent: Parent
+
+
+class SharedStats:
+    """The memory itself, made by the parent before it forks and inherited by every child.
+
+    ``workers`` gives the number of slots of each type. The memfd is sealed against resizing, so that no
+    child can take the ground from under the others.
+    """
+
+    def __init__(self, workers: dict[str, int]) -> None:
+        count = sum(workers.values())
+        size = _PAGE * (1 + 2 * count)
+        fd = os.memfd_create("pipelined.stats", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, size)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+            self._map = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        view = memoryview(self._map)
+        header = view[:_PAGE].cast("Q")
+        header[0], header[1], header[2] = _MAGIC, registry.schema_hash(), count
+        self.started = time.time()
+        self.slots: list[Slot] = []
+        position = _PAGE
+        for worker, processes in workers.items():
+            for index in range(processes):
+                child = Child(view[position : position + _PAGE])
+                parent = Parent(view[position + _PAGE : position + 2 * _PAGE])
+                self.slots.append(Slot(worker, index, child, parent))
+                position += 2 * _PAGE
+
+    def slot(self, worker: str, index: int) -> Slot:
+        """The slot of one worker process; raises KeyError where there is none."""
+        for slot in self.slots:
+            if slot.worker == worker and slot.index == index:
+                return slot
+        raise KeyError((worker, index))
