@@ -19,7 +19,8 @@ from typing import Final
 
 __all__ = ["KINDS", "make_file"]
 
-_OFFSETS: Final = 65536  # the seed chooses where in the noise a file's filling begins, below this
+_BLOCK: Final = 1 << 21  # bytes of noise, made once
+_OFFSETS: Final = 1 << 16  # a file's filling begins somewhere in the first of them
 _PDF_LINES: Final = ("Claim documents", "Seed %016x", "Generated for a local run")
 
 
@@ -36,28 +37,23 @@ def make_file(kind: str, size: int, seed: int) -> bytes:
 
 
 @functools.cache
-def _noise(length: int) -> bytes:
-    return random.Random(20260105).randbytes(length)
+def _noise() -> bytes:
+    return random.Random(20260105).randbytes(_BLOCK)
 
 
 @functools.cache
-def _letters(length: int) -> bytes:
-    """Noise of the letters a to p in lines of 64: legal as text and as XML, and its own base 16."""
-    nibbles = bytes(ord("a") + (byte & 15) for byte in range(256))
-    return b"\n".join(line for line in _lines(_noise(length).translate(nibbles)))
+def _letters() -> bytes:
+    """Noise of the letters a to p in lines of 64: legal as text and as XML."""
+    letters = _noise().translate(bytes(ord("a") + (byte & 15) for byte in range(256)))
+    return b"\n".join(letters[at : at + 63] for at in range(0, len(letters), 63))
 
 
-def _lines(text: bytes) -> list[bytes]:
-    return [text[at : at + 63] for at in range(0, len(text), 63)]
-
-
-def _filling(length: int, seed: int, source: Callable[[int], bytes] = _noise) -> bytes:
-    """``length`` bytes of noise. The block behind it is made once for each power of two."""
-    if length <= 0:
-        return b""
-    offset = seed * 2654435761 % _OFFSETS
-    block = source(1 << max(21, (length + _OFFSETS - 1).bit_length()))
-    return block[offset : offset + length]
+def _filling(length: int, seed: int, source: Callable[[], bytes] = _noise) -> bytes:
+    """``length`` bytes of the noise, from a place the seed chooses; the noise repeats when it is not enough."""
+    block = source()
+    start = seed * 2654435761 % _OFFSETS
+    end = start + max(0, length)
+    return (block if end <= len(block) else block * (end // len(block) + 1))[start:end]
 
 
 def _pdf(size: int, seed: int) -> bytes:
