@@ -49,7 +49,7 @@ def _letters() -> bytes:
 
 
 def _filling(length: int, seed: int, source: Callable[[], bytes] = _noise) -> bytes:
-    """``length`` bytes of the noise, from a place the seed chooses; the noise repeats when it is not enough."""
+    """``length`` bytes of the noise, from a place the seed chooses; it repeats when it is not enough."""
     block = source()
     start = seed * 2654435761 % _OFFSETS
     end = start + max(0, length)
