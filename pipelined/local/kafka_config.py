@@ -1,0 +1,122 @@
+"""What a broker of the local Kafka is told: its properties, its log configuration, its command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelined.local.certificates import Certificate
+from pipelined.local.java import Java
+from pipelined.local.ports import Ports
+
+__all__ = ["SASL_USER", "Sasl", "java_command", "log4j_properties", "server_properties", "write_properties"]
+
+SASL_USER = "$ConnectionString"  # what every Event Hub client says
+MESSAGE_MAX_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Sasl:
+    """The SASL_SSL listener as an Event Hub presents itself: the password is a connection string."""
+
+    certificate: Certificate
+    connection_string: str
+
+
+def server_properties(
+    node: int, ports: Sequence[Ports], data: Path, sasl: Sasl | None = None
+) -> dict[str, str]:
+    """The properties of node number ``node`` (from 0) of a cluster whose nodes have ``ports``."""
+    mine = ports[node]
+    listeners = {"PLAINTEXT": mine.plain, "CONTROLLER": mine.controller}
+    if sasl:
+        listeners["SASL_SSL"] = mine.sasl
+    replicas = min(len(ports), 3)
+    in_sync = "2" if replicas == 3 else "1"
+    addresses = {name: f"{name}://127.0.0.1:{port}" for name, port in listeners.items()}
+    properties = {
+        "process.roles": "broker,controller",
+        "node.id": str(node),
+        "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{p.controller}" for n, p in enumerate(ports)),
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listeners": ",".join(addresses.values()),
+        "advertised.listeners": ",".join(url for name, url in addresses.items() if name != "CONTROLLER"),
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": str(replicas),
+        "min.insync.replicas": in_sync,
+        "offsets.topic.num.partitions": "4",
+        "offsets.topic.replication.factor": str(replicas),
+        "transaction.state.log.num.partitions": "4",
+        "transaction.state.log.replication.factor": str(replicas),
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.replication.factor": str(replicas),
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
+        "group.coordinator.append.linger.ms": "0",
+        "broker.session.timeout.ms": "1500",  # a killed broker may come back after this, not after 9 s
+        "broker.heartbeat.interval.ms": "300",
+        "message.max.bytes": str(MESSAGE_MAX_BYTES),
+        "replica.fetch.max.bytes": str(MESSAGE_MAX_BYTES),
+        "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "num.recovery.threads.per.data.dir": "1",
+    }
+    if sasl:
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        properties |= {
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": (
+                f'{login} user_{SASL_USER}="{sasl.connection_string}";'
+            ),
+            "ssl.keystore.type": "PKCS12",
+            "ssl.keystore.location": str(sasl.certificate.keystore),
+            "ssl.keystore.password": sasl.certificate.password,
+        }
+    return properties
+
+
+def log4j_properties(log: Path) -> dict[str, str]:
+    """The log4j2 configuration that writes warnings and worse to the file ``log``."""
+    return {
+        "appender.file.type": "File",
+        "appender.file.name": "file",
+        "appender.file.fileName": str(log),
+        "appender.file.layout.type": "PatternLayout",
+        "appender.file.layout.pattern": "%d{yyyy-MM-dd'T'HH:mm:ss.SSS} %p %c{1}: %m%n",
+        "rootLogger.level": "warn",
+        "rootLogger.appenderRef.file.ref": "file",
+    }
+
+
+def java_command(
+    java: Java, jars: Sequence[Path], main: list[str], *, folder: Path, options: Sequence[str] = ()
+) -> list[str]:
+    """The command that runs ``main`` (a class and its arguments) of the jars, its scraps in ``folder``."""
+    return [
+        str(java.java),
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:-UsePerfData",  # its file in /tmp would outlive a kill
+        "-XX:+ExitOnOutOfMemoryError",
+        *options,
+        f"-Djava.io.tmpdir={folder}",
+        f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
+        "-cp",
+        ":".join(str(jar) for jar in jars),
+        *main,
+    ]
+
+
+def write_properties(path: Path, properties: dict[str, str]) -> None:
+    """Write a Java properties file, readable by its owner alone."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    escaped = (f"{key}={value}".replace("\\", "\\\\") for key, value in properties.items())
+    path.write_text("".join(f"{line}\n" for line in escaped))

@@ -1,0 +1,174 @@
+"""One broker of the local Kafka: its folder, its process, and the ways to end, hold and start it again."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from pipelined.errors import UnavailableError
+from pipelined.local.guard import Guard
+from pipelined.local.kafka_config import Sasl, log4j_properties, server_properties, write_properties
+from pipelined.local.ports import Ports
+
+if TYPE_CHECKING:
+    from pipelined.local.installation import Installation
+
+__all__ = ["Node", "PortClashError", "draw_id"]
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 15.0
+LOG_LINES_SHOWN = 15
+
+
+class PortClashError(UnavailableError):
+    """A port of the node was taken by another process between its choice and its use."""
+
+
+def draw_id() -> str:
+    """A new random id as Kafka writes them. Never one that begins with "-": tools take it for an option."""
+    while (drawn := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return drawn
+
+
+class Node:
+    """One broker and controller. Made by a Cluster; number ``index`` of it."""
+
+    def __init__(self, index: int, folder: Path, guard: Guard, installation: Installation) -> None:
+        self.index = index
+        self.folder = folder
+        self.bootstrap = ""
+        self._guard = guard
+        self._installation = installation
+        self._pid: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the broker started last. UnavailableError before the first start."""
+        if self._pid is None:
+            raise UnavailableError(f"node {self.index} of the local Kafka was not started")
+        return self._pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there (a paused one is)."""
+        return self._pid is not None and self._guard.poll(self._pid) is None
+
+    def configure(self, ports: Sequence[Ports], sasl: Sasl | None) -> None:
+        """Write the node's files for these ports."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.bootstrap = f"127.0.0.1:{ports[self.index].plain}"
+        data = self.folder / "data"
+        write_properties(self.folder / "server.properties", server_properties(self.index, ports, data, sasl))
+        write_properties(self.folder / "log4j2.properties", log4j_properties(self.folder / "server.log"))
+
+    def format(self, cluster_id: str) -> None:
+        """Format the data folder, unless it was formatted before."""
+        data = self.folder / "data"
+        if not (data / "meta.properties").exists():
+            self._installation.format(data, cluster_id, self.index)
+
+    def launch(self) -> None:
+        """Start the process and return at once."""
+        if self.running:
+            return
+        for log in ("server.log", "console.log"):
+            (self.folder / log).unlink(missing_ok=True)
+        self._pid = self._guard.start(
+            self._installation.broker_command(self.folder), output=self.folder / "console.log"
+        )
+
+    def wait_ready(self, deadline: float, nodes: int = 1) -> None:
+        """Wait until the node answers a client and knows ``nodes`` live brokers, itself among them.
+
+        PortClashError when it ended because a port was taken; UnavailableError with the end of its log
+        when it ended otherwise or is not ready at ``deadline`` (``time.monotonic()``).
+        """
+        host, port = self.bootstrap.split(":")
+        while not self._listens(host, int(port)):
+            self._check(deadline)
+            time.sleep(0.02)
+        client = AdminClient(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "log_level": 0,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 100,
+            }
+        )
+        while True:
+            with contextlib.suppress(KafkaException):
+                brokers = client.list_topics(timeout=1).brokers
+                if self.index in brokers and len(brokers) >= nodes:
+                    return
+            self._check(deadline)
+            time.sleep(0.02)
+
+    def start(self) -> None:
+        """Start the node again, on the same ports and data, and wait until it serves."""
+        self.launch()
+        self.wait_ready(time.monotonic() + READY_SECONDS)
+
+    def stop(self) -> None:
+        """Stop the node as an operator would (SIGTERM) and wait; killed when that takes too long."""
+        if self.running:
+            self.terminate()
+            if self._guard.wait(self.pid, STOP_SECONDS) is None:
+                self.kill()
+
+    def terminate(self) -> None:
+        """Ask the node to stop (SIGTERM) and return at once."""
+        self._guard.signal(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        if self.running:
+            self._guard.signal(self.pid, signal.SIGKILL)
+            self._guard.wait(self.pid, STOP_SECONDS)
+
+    def pause(self) -> None:
+        """SIGSTOP: alive, and silent."""
+        self._guard.signal(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after pause()."""
+        self._guard.signal(self.pid, signal.SIGCONT)
+
+    def log_tail(self) -> str:
+        """The last lines the broker logged and printed."""
+        lines: list[str] = []
+        for name in ("console.log", "server.log"):
+            with contextlib.suppress(FileNotFoundError):
+                lines += (self.folder / name).read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return "\n".join(lines)
+
+    def _listens(self, host: str, port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return True
+        return False
+
+    def _check(self, deadline: float) -> None:
+        if not self.running:
+            tail = self.log_tail()
+            if "Address already in use" in tail:
+                raise PortClashError(
+                    f"a port of node {self.index} of the local Kafka is in use by another process"
+                )
+            code = self._guard.poll(self.pid)
+            raise UnavailableError(
+                f"node {self.index} of the local Kafka ended with {code}; its log ends:\n{tail}"
+            )
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"node {self.index} of the local Kafka is not ready in time; its log ends:\n{self.log_tail()}"
+            )
