@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from pipelined.errors import PoisonError
 
-__all__ = ["decode", "encode", "iso_ms", "iso_now", "parse_time", "to_text"]
+__all__ = ["decode", "decode_object", "encode", "iso_ms", "iso_now", "parse_time", "to_text"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -18,6 +18,10 @@ _encoder = msgspec.json.Encoder()
 _decoders: dict[type, msgspec.json.Decoder[object]] = {}
 
 encode = _encoder.encode
+_decode_any = msgspec.json.Decoder().decode
+
+#: What decoding raises for bytes that are no JSON; nesting without end is one of them.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode(value: bytes, kind: type[T]) -> T:
@@ -27,10 +31,23 @@ def decode(value: bytes, kind: type[T]) -> T:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         message = decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         msg = f"not a {kind.__name__}: {error}"
         raise PoisonError("unreadable", msg) from error
     assert isinstance(message, kind)
+    return message
+
+
+def decode_object(value: bytes | str) -> dict[str, Any]:
+    """Decode one JSON object whole, every part of it checked; raises :class:`PoisonError`."""
+    try:
+        message = _decode_any(value)
+    except UNREADABLE as error:
+        msg = f"not JSON: {error}"
+        raise PoisonError("not_json", msg) from error
+    if not isinstance(message, dict):
+        msg = f"a JSON {type(message).__name__}, not an object"
+        raise PoisonError("not_an_object", msg)
     return message
 
 

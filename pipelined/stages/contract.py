@@ -8,6 +8,8 @@ The runtime (``workers.runtime``) and every stage keep this contract:
 * ``committed(outcomes)`` tells that these outcomes are durable: only now may what they needed be removed.
 * ``forget(partitions)`` tells that the partitions belong to someone else now: records of theirs are
   dropped, no outcome is owed for them, and an outcome that comes all the same is ignored.
+* ``drain()`` tells that the worker stops: what has not begun is dropped, what has begun is finished;
+  from now on ``in_flight`` counts only that.
 * ``assigned(partitions)`` tells which partitions are ours from now on, before their first record.
 * ``close()`` gives everything back.
 
@@ -26,7 +28,8 @@ from pipelined.errors import RecordError
 
 __all__ = ["Done", "Failed", "Headers", "Outcome", "Output", "Partition", "Record", "Stage", "Stream"]
 
-Headers = list[tuple[str, bytes]]
+#: As the Kafka client hands them over; ours are always bytes.
+Headers = list[tuple[str, str | bytes | None]]
 
 
 class Partition(NamedTuple):
@@ -49,7 +52,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     def header(self, name: str) -> str | None:
         """The last header of that name as text, or None."""
         for key, value in reversed(self.headers):
-            if key == name:
+            if key == name and isinstance(value, bytes):
                 return value.decode("utf-8", "replace")
         return None
 
@@ -83,10 +86,14 @@ class Output(msgspec.Struct, frozen=True, gc=False):
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """The record was handled; ``outputs`` are all it leads to (none is fine)."""
+    """The record was handled; ``outputs`` are all it leads to (none is fine).
+
+    ``kind`` says what became of it, for the counters: done, duplicate or dead.
+    """
 
     record: Record
     outputs: Sequence[Output] = ()
+    kind: str = "done"
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -104,9 +111,14 @@ Outcome = Done | Failed
 
 
 class Stage(Protocol):
-    """The contract in the module's text. ``name`` is the worker type; ``in_flight`` what is owed."""
+    """The contract in the module's text. ``name`` is the worker type; ``in_flight`` what is owed.
+
+    ``waits`` says whether ``poll`` waits for something of its own (sockets, threads) while records are in
+    flight; where it is False, ``poll`` returns at once and the runtime waits for records instead.
+    """
 
     name: str
+    waits: bool
 
     @property
     def in_flight(self) -> int:
@@ -126,6 +138,9 @@ class Stage(Protocol):
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         """These outcomes are durable."""
+
+    def drain(self) -> None:
+        """The worker stops: drop what has not begun, finish what has."""
 
     def close(self) -> None:
         """Give everything back; nothing in flight is owed any more."""

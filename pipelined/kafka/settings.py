@@ -1,0 +1,156 @@
+"""What every Kafka client of ours is configured with, and the names of topics and groups.
+
+The values that are not in the configuration were measured on the real broker; each says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+from typing import Any
+
+from pipelined.config import Config
+from pipelined.config.secrets import resolve
+from pipelined.config.tree import Topic
+
+__all__ = [
+    "HEADER_ROOM",
+    "Names",
+    "Settings",
+    "admin_settings",
+    "consumer_settings",
+    "host_name",
+    "producer_settings",
+]
+
+#: Room for the reason headers that a dead letter carries beside the original bytes.
+HEADER_ROOM = 65536
+
+Settings = dict[str, Any]
+
+_logger = logging.getLogger("pipelined.kafka")
+
+
+def host_name(config: Config) -> str:
+    """The name of this host in member and transactional ids."""
+    return config.kafka.host or re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()) or "localhost"
+
+
+class Names:
+    """The names of topics and groups, from the configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def section(self, stream: str) -> Topic:
+        """The configuration of a stream's topic."""
+        topic = getattr(self._config.topics, stream)
+        assert isinstance(topic, Topic)
+        return topic
+
+    def topic(self, stream: str, tier: int = 0) -> str:
+        """The topic of a stream; of the retry stream, that of one tier."""
+        base = self.section(stream).name or f"{self._config.domain}.{stream.replace('_', '.')}"
+        if stream == "downloads_retry":
+            return f"{base}.{_delay(self._config.retry.delays_s[tier])}"
+        return base
+
+    def topics(self, stream: str) -> list[str]:
+        """All topics of a stream: several for the retry stream, one for any other."""
+        if stream == "downloads_retry":
+            return [self.topic(stream, tier) for tier in range(len(self._config.retry.delays_s))]
+        return [self.topic(stream)]
+
+    def group(self, worker_type: str) -> str:
+        """The consumer group of a worker type."""
+        return f"{self._config.domain}.{worker_type}"
+
+    def instance(self, worker_type: str, index: int) -> str:
+        """The static member id and transactional id of one worker process."""
+        return f"{self._config.domain}.{host_name(self._config)}.{worker_type}.{index}"
+
+
+def _delay(seconds: float) -> str:
+    """A delay as it stands in a topic's name: 5m, 90s, 1500ms."""
+    milliseconds = round(seconds * 1000)
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if milliseconds % size == 0 and milliseconds >= size:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"
+
+
+def _connection(config: Config) -> Settings:
+    kafka = config.kafka
+    settings: Settings = {
+        "bootstrap.servers": kafka.bootstrap,
+        "security.protocol": kafka.security_protocol,
+        "client.id": f"pipelined-{host_name(config)}",
+        "socket.keepalive.enable": True,
+        "socket.nagle.disable": True,
+        "log_level": 4,
+        "logger": _logger,
+        # A broker that comes back is found within seconds, not after the default 10.
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 2000,
+        # Right after a commit the coordinator answers CONCURRENT_TRANSACTIONS, and the default back-off
+        # of 100 ms would be waited each time.
+        "retry.backoff.ms": 1,
+        "retry.backoff.max.ms": 10,
+    }
+    if kafka.ca_file:
+        settings["ssl.ca.location"] = kafka.ca_file
+    if kafka.security_protocol.startswith("SASL"):
+        settings["sasl.mechanisms"] = kafka.sasl_mechanism
+        settings["sasl.username"] = kafka.sasl_username
+        settings["sasl.password"] = resolve(kafka.sasl_password)
+    return settings
+
+
+def admin_settings(config: Config) -> Settings:
+    """For an AdminClient."""
+    return _connection(config)
+
+
+def consumer_settings(config: Config, group: str, instance: str | None) -> Settings:
+    """For a consumer of committed records; with ``instance`` a static member of ``group``."""
+    settings = _connection(config) | {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "queued.max.messages.kbytes": config.kafka.fetch_queue_kbytes,
+        "fetch.message.max.bytes": 4 << 20,
+        "fetch.max.bytes": max(16 << 20, config.kafka.max_message_bytes + HEADER_ROOM),
+        "receive.message.max.bytes": max(100_000_000, config.kafka.max_message_bytes * 2),
+        # At its default of 1000 a full queue costs a factor of three in throughput.
+        "fetch.queue.backoff.ms": 10,
+        "fetch.wait.max.ms": 500,
+    }
+    if instance is not None:
+        settings |= {
+            "group.instance.id": instance,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": round(config.kafka.session_timeout_s * 1000),
+            # With the default of 3000 a member that joins late waits seconds for its share.
+            "heartbeat.interval.ms": 1000 if config.kafka.session_timeout_s >= 3 else 300,
+        }
+    return settings
+
+
+def producer_settings(config: Config, transactional_id: str) -> Settings:
+    """For a transactional producer."""
+    return _connection(config) | {
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": round(config.kafka.transaction_timeout_s * 1000),
+        "enable.idempotence": True,
+        "compression.type": config.kafka.compression,
+        "message.max.bytes": config.kafka.max_message_bytes + 2 * HEADER_ROOM,
+        "partitioner": "murmur2_random",
+        # A transaction's commit flushes; waiting for more messages would only add to its time.
+        "linger.ms": 0,
+        "batch.num.messages": 10000,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 1 << 20,
+    }

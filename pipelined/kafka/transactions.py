@@ -1,0 +1,165 @@
+"""Transactions: outputs and the input offsets they come from, all or nothing.
+
+librdkafka sorts the errors of transactions into three kinds, and this module is where they are told
+apart: *retriable* calls are made again here; an *abortable* error ends in :class:`Aborted`, after which
+the same batch may be tried again; a *fatal* one in :class:`pipelined.errors.FencedError`, after which
+this process has to go, because another one has taken its identity over.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from pipelined.config import Config
+from pipelined.errors import FencedError, UnavailableError
+from pipelined.kafka.settings import Names, producer_settings
+from pipelined.stages.contract import Output
+
+__all__ = ["Aborted", "Transactor"]
+
+_logger = logging.getLogger("pipelined.kafka")
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+_T = TypeVar("_T")
+
+
+class Aborted(Exception):  # noqa: N818 - an outcome, not an error: nothing was lost and nothing happened
+    """The transaction did not happen; the batch may be tried again."""
+
+
+class Transactor:
+    """One transactional producer. ``transactional_id`` names the place, not the process.
+
+    ``beat`` is called while it waits for the brokers, so that waiting does not look like hanging.
+    """
+
+    def __init__(self, config: Config, transactional_id: str, beat: Callable[[], None]) -> None:
+        self.transactional_id = transactional_id
+        self._beat = beat
+        self._names = Names(config)
+        self._topics: dict[tuple[str, int], str] = {}
+        self._timeout = config.kafka.transaction_timeout_s
+        self._producer = Producer(producer_settings(config, transactional_id))
+
+    def begin_session(self, should_stop: Callable[[], bool]) -> bool:
+        """Take the identity over, ending what a predecessor left open; waits for the brokers.
+
+        Returns False when told to stop before they answered.
+        """
+        said = 0.0
+        while not should_stop():
+            self._beat()
+            try:
+                self._producer.init_transactions(1.0)
+            except KafkaException as error:
+                reason = error.args[0]
+                if reason.fatal() or not (reason.retriable() or reason.code() == KafkaError._TIMED_OUT):
+                    raise _fatal(reason, self.transactional_id) from error
+                if time.monotonic() - said > 10:
+                    said = time.monotonic()
+                    _logger.warning(
+                        "waiting for Kafka: %s",
+                        reason.str(),
+                        extra={"transactional_id": self.transactional_id},
+                    )
+                continue
+            return True
+        return False
+
+    def run(
+        self,
+        outputs: Iterable[Output],
+        offsets: Sequence[TopicPartition] = (),
+        group_metadata: object | None = None,
+    ) -> int:
+        """Produce ``outputs`` and commit ``offsets`` in one transaction; returns how many were produced.
+
+        Raises Aborted when it did not happen, FencedError when it never can from here.
+        """
+        try:
+            self._producer.begin_transaction()
+            count = self._produce(outputs)
+            if offsets:
+                self._call(self._producer.send_offsets_to_transaction, list(offsets), group_metadata)
+            self._call(self._producer.commit_transaction)
+        except KafkaException as error:
+            self._abort(error)
+        return count
+
+    def close(self) -> None:
+        """Abort what is open and go; nothing is flushed."""
+        self._producer.purge()
+
+    def _produce(self, outputs: Iterable[Output]) -> int:
+        produce, topics = self._producer.produce, self._topics
+        count = 0
+        for output in outputs:
+            place = (output.stream, output.tier)
+            topic = topics.get(place)
+            if topic is None:
+                topic = topics[place] = self._names.topic(*place)
+            more: dict[str, Any] = {}
+            if output.partition is not None:
+                more["partition"] = output.partition
+            if output.timestamp is not None:
+                more["timestamp"] = output.timestamp
+            while True:
+                try:
+                    produce(topic, output.value, output.key, headers=output.headers, **more)
+                    break
+                except BufferError:
+                    self._beat()
+                    self._producer.poll(0.1)
+            count += 1
+        return count
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        """A call of the transaction API, again and again while its error is only a delay."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            self._beat()
+            try:
+                function(*arguments, 1.0)
+            except KafkaException as error:
+                reason = error.args[0]
+                waiting = reason.retriable() or reason.code() == KafkaError._TIMED_OUT
+                if not waiting or reason.txn_requires_abort() or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+    def _abort(self, error: KafkaException) -> None:
+        reason = error.args[0]
+        if reason.fatal() or reason.code() in _FENCED:
+            raise _fatal(reason, self.transactional_id) from error
+        try:
+            self._producer.purge(in_flight=False)
+            self._call(self._producer.abort_transaction)
+        except KafkaException as second:
+            raise _fatal(second.args[0], self.transactional_id) from second
+        msg = f"transaction aborted: {reason.name()}: {reason.str()}"
+        raise Aborted(msg) from error
+
+
+def _fatal(reason: Any, transactional_id: str) -> FencedError | UnavailableError:
+    if reason.code() in _FENCED or reason.code() == KafkaError.FENCED_INSTANCE_ID:
+        return FencedError(
+            f"another process took over the transactional id {transactional_id}: {reason.str()}; "
+            "this one ends. Two daemons with one kafka.host? Give each host its own."
+        )
+    return UnavailableError(
+        f"the transactional producer {transactional_id} cannot go on: {reason.name()}: {reason.str()}; "
+        "the worker starts anew"
+    )

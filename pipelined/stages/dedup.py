@@ -1,0 +1,70 @@
+"""The memory of one partition: which trace ids it has admitted within the horizon."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+__all__ = ["Horizon", "canonical", "identity"]
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_BUCKETS = 24
+
+
+def canonical(trace_id: str) -> str:
+    """A trace id as everything downstream uses it: a UUID in lower case, anything else as it is.
+
+    One source writes a GUID in capitals, the other does not; both mean the same event.
+    """
+    if len(trace_id) == 36 and not trace_id.islower() and _UUID.fullmatch(trace_id):
+        return trace_id.lower()
+    return trace_id
+
+
+def identity(key: bytes) -> bytes:
+    """16 bytes that stand for a canonical trace id: those of the UUID, else a BLAKE2b digest."""
+    if len(key) == 36 and key[8:24:5] == b"----":
+        try:
+            found = bytes.fromhex(key.decode().replace("-", ""))
+        except ValueError:
+            pass
+        else:
+            if len(found) == 16:
+                return found
+    return hashlib.blake2b(key, digest_size=16).digest()
+
+
+class Horizon:
+    """Trace ids by time of arrival, in buckets that are dropped whole when they are too old.
+
+    Age is judged against the newest arrival seen, not against the clock: after a long stop the backlog is
+    still deduplicated over the whole horizon.
+    """
+
+    __slots__ = ("_buckets", "_newest", "_width", "size")
+
+    def __init__(self, hours: float) -> None:
+        self._width = max(1, round(hours * 3_600_000 / _BUCKETS))
+        self._buckets: dict[int, set[bytes]] = {}
+        self._newest = 0
+        self.size = 0
+
+    def admit(self, trace: bytes, arrival_ms: int) -> bool:
+        """Remember an identity; False where it is known already."""
+        for bucket in self._buckets.values():
+            if trace in bucket:
+                return False
+        number = arrival_ms // self._width
+        target = self._buckets.get(number)
+        if target is None:
+            target = self._buckets[number] = set()
+            if number > self._newest:
+                self._newest = number
+                self._expire()
+        target.add(trace)
+        self.size += 1
+        return True
+
+    def _expire(self) -> None:
+        for number in [n for n in self._buckets if n < self._newest - _BUCKETS]:
+            self.size -= len(self._buckets.pop(number))

@@ -1,0 +1,124 @@
+"""What a failure becomes: a retry, a dead letter, a failed result. Pure functions, used by one router."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+from pipelined import __version__
+from pipelined.errors import Category, RecordError
+from pipelined.messages.attachments import unsigned
+from pipelined.messages.codec import encode, iso_ms, iso_now
+from pipelined.messages.task import ERROR_MESSAGE_LIMIT, DownloadTask, Result, Status
+from pipelined.stages.contract import Headers, Output, Record, Stream
+
+__all__ = ["ATTEMPT", "NOT_BEFORE", "Envelope", "failed_result", "retry"]
+
+#: Headers of a retried task: how many attempts it has behind it, and when it is due (ms since the epoch).
+ATTEMPT = "attempt"
+NOT_BEFORE = "not_before"
+_REASON_LIMIT = 1024
+
+
+def _passed_on(record: Record) -> Headers:
+    """The trace context that every message of ours carries on."""
+    return [
+        (name, value) for name, value in record.headers if name in {"trace_id", "source", "first_failed_at"}
+    ]
+
+
+class Envelope:
+    """Makes dead letters for one worker: the original bytes, and in the headers all that is known."""
+
+    def __init__(self, stage: str, group: str, host: str) -> None:
+        self._stage = stage
+        self._fixed: Headers = [
+            ("dlq_stage", stage.encode()),
+            ("dlq_group", group.encode()),
+            ("dlq_host", f"{host}:{os.getpid()}".encode()),
+            ("dlq_version", __version__.encode()),
+        ]
+
+    def dead_letter(
+        self,
+        stream: str,
+        record: Record,
+        error: RecordError,
+        task: DownloadTask | None = None,
+        value: bytes | None = None,
+    ) -> Output:
+        """The dead letter of a record. ``value`` stands in for its bytes where the record made several tasks."""
+        fingerprint = hashlib.blake2b(
+            f"{self._stage} {error.category} {error.code}".encode(), digest_size=6
+        ).hexdigest()
+        cause = error.__cause__ if error.__cause__ is not None else error
+        headers: Headers = _passed_on(record) + self._fixed
+        headers += [
+            ("dlq_origin_topic", record.partition.topic.encode()),
+            ("dlq_origin_partition", b"%d" % record.partition.number),
+            ("dlq_origin_offset", b"%d" % record.offset),
+            ("dlq_origin_timestamp", iso_ms(record.timestamp).encode() if record.timestamp > 0 else b""),
+            ("dlq_category", error.category.encode()),
+            ("dlq_code", error.code.encode()),
+            ("dlq_error_type", type(cause).__name__.encode()),
+            ("dlq_message", str(error)[:_REASON_LIMIT].encode("utf-8", "replace")),
+            ("dlq_fingerprint", fingerprint.encode()),
+            ("dlq_failed_at", iso_now().encode()),
+        ]
+        if error.http_status is not None:
+            headers.append(("dlq_http_status", b"%d" % error.http_status))
+        if task is not None:
+            headers.append(("attachment_id", task.attachment_id.encode()))
+            headers.append(("dlq_attempt", b"%d" % task.retry_count))
+        return Output(stream, record.key, record.value if value is None else value, headers)
+
+
+def failed_result(
+    record: Record, task: DownloadTask, error: RecordError, *, at_ingest: bool = False
+) -> Output:
+    """The result of an attachment that is given up."""
+    permanent = error.category is not Category.TRANSIENT and error.category is not Category.BUG
+    result = Result(
+        trace_id=task.trace_id,
+        attachment_id=task.attachment_id,
+        attachment_url=unsigned(task.attachment_url),
+        blob_path=task.blob_path,
+        status_subtype=task.status_subtype,
+        file_type=task.file_type,
+        assignment_id=task.assignment_id,
+        status=Status.FAILED_PERMANENT if permanent else Status.FAILED,
+        original_timestamp=task.original_timestamp,
+        created_at=iso_now(),
+        http_status=error.http_status,
+        retry_count=task.retry_count,
+        error_category=str(error.category),
+        error_message=str(error)[:ERROR_MESSAGE_LIMIT],
+        expires_at=task.expires_at,
+        expired_at_ingest=(error.code == "expired") if at_ingest else None,
+    )
+    return Output(Stream.RESULTS, record.key, encode(result), _passed_on(record))
+
+
+def retry(record: Record, task: DownloadTask, error: RecordError, tier: int, delay: float) -> Output:
+    """The task once more: in the retry topic of ``tier``, due in ``delay`` seconds; at once where that is 0."""
+    now_ms = time.time_ns() // 1_000_000
+    due_ms = now_ms + round(delay * 1000)
+    headers = _passed_on(record)
+    if record.header("first_failed_at") is None:
+        headers.append(("first_failed_at", iso_ms(now_ms).encode()))
+    attempt = task.retry_count + 1
+    headers.append((ATTEMPT, b"%d" % attempt))
+    if delay > 0:
+        headers.append((NOT_BEFORE, b"%d" % due_ms))
+    again = DownloadTask(**{name: getattr(task, name) for name in DownloadTask.__struct_fields__})
+    again.retry_count = attempt
+    again.metadata = task.metadata | {
+        "last_error": str(error)[:ERROR_MESSAGE_LIMIT],
+        "error_category": str(error.category),
+        "error_code": error.code,
+        "retry_at": iso_ms(due_ms),
+    }
+    return Output(
+        Stream.RETRY if delay > 0 else Stream.PENDING, record.key, encode(again), headers, tier=tier
+    )

@@ -1,0 +1,304 @@
+"""The event ingester: here, and only here, it is decided whether an event is valid and whether it is new."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pipelined.errors import BugError, PermanentError, PoisonError, RecordError
+from pipelined.fetch.policy import UrlPolicy
+from pipelined.messages import attachments as attachment
+from pipelined.messages.codec import decode_object, encode, parse_time, to_text
+from pipelined.messages.task import DownloadTask
+from pipelined.stages.contract import Done, Failed, Headers, Outcome, Output, Partition, Record, Stream
+from pipelined.stages.dedup import Horizon, canonical, identity
+from pipelined.stages.failures import Envelope, failed_result
+from pipelined.stats import registry as metrics
+from pipelined.stats.slots import Child
+
+__all__ = ["IngestStage", "attachment_urls"]
+
+_logger = logging.getLogger("pipelined.stages")
+
+#: Trace ids and their arrival (ms), in batches, oldest first: what a partition admitted within the horizon.
+History = Callable[[int], Iterable[Sequence[tuple[bytes, int]]]]
+
+_TRACE_ID_LIMIT = 512
+
+
+class IngestStage:
+    """Raw events in; each valid one once on ``events.ingested``, its attachments as download tasks."""
+
+    name = "event-ingester"
+    waits = False
+
+    def __init__(
+        self,
+        *,
+        domain: str,
+        horizon_hours: float,
+        policy: UrlPolicy,
+        envelope: Envelope,
+        history: History,
+        stats: Child,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._domain = domain
+        self._hours = horizon_hours
+        self._policy = policy
+        self._envelope = envelope
+        self._history = history
+        self._stats = stats
+        self._clock = clock
+        self._known: dict[Partition, Horizon] = {}
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def in_flight(self) -> int:
+        """Records whose outcome waits to be polled."""
+        return len(self._outcomes)
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """Read back what these partitions admitted: the pipeline itself is the memory."""
+        for partition in partitions:
+            started = time.monotonic()
+            known = Horizon(self._hours)
+            for batch in self._history(partition.number):
+                for key, arrival in batch:
+                    known.admit(identity(key), arrival)
+            self._known[partition] = known
+            _logger.info(
+                "partition %d: %d trace ids of the last %g hours read back in %.2f s",
+                partition.number,
+                known.size,
+                self._hours,
+                time.monotonic() - started,
+            )
+        self._tell()
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """What is remembered of these partitions goes with them."""
+        gone = set(partitions)
+        for partition in gone:
+            self._known.pop(partition, None)
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.record.partition not in gone]
+        self._tell()
+
+    def submit(self, records: Sequence[Record]) -> None:
+        """Judge each record now."""
+        append, ingest = self._outcomes.append, self._ingest
+        for record in records:
+            try:
+                append(ingest(record))
+            except RecordError as error:
+                append(Failed(record, error))
+            except Exception as error:
+                _logger.exception(
+                    "unexpected error at %s/%d@%d", *record.partition, record.offset, extra={"code": "bug"}
+                )
+                bug = BugError("unexpected", f"{type(error).__name__}: {error}")
+                bug.__cause__ = error
+                append(Failed(record, bug))
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """All that was submitted; never waits."""
+        del timeout
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    def committed(self, outcomes: Sequence[Outcome]) -> None:
+        """What was admitted is durable now."""
+        del outcomes
+        self._tell()
+
+    def drain(self) -> None:
+        """Nothing is ever half done."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _tell(self) -> None:
+        self._stats.set(metrics.KNOWN_IDS, sum(known.size for known in self._known.values()))
+
+    def _ingest(self, record: Record) -> Outcome:
+        event = decode_object(record.value)
+        trace_id = to_text(event.get("traceId"))
+        if not trace_id:
+            msg = "the event has no traceId; the source must give each event one"
+            raise PoisonError("no_trace_id", msg)
+        trace_id = canonical(trace_id)
+        key = trace_id.encode()
+        if len(key) > _TRACE_ID_LIMIT:
+            msg = f"the traceId has {len(key)} bytes, more than {_TRACE_ID_LIMIT}"
+            raise PoisonError("trace_id_too_long", msg)
+        event_type = event.get("type")
+        if not isinstance(event_type, str) or not event_type:
+            msg = "the event has no type"
+            raise PoisonError("no_type", msg)
+        moment = _moment(event.get("utcDateTime"))
+        data, rewritten = _data(event)
+        urls = attachment_urls(data.get("attachments"))
+        assignment_id = to_text(data.get("assignmentId"))
+        if urls and not assignment_id:
+            msg = "the event has attachments and no assignmentId: their place in the store cannot be told"
+            raise PoisonError("no_assignment_id", msg)
+        arrival = record.timestamp if record.timestamp > 0 else int(self._clock() * 1000)
+        # Judged last: only an event that is taken may make a later one a duplicate.
+        if not self._known[record.partition].admit(identity(key), arrival):
+            return Done(record, (), "duplicate")
+        headers: Headers = [
+            ("trace_id", key),
+            ("source", (record.header("source") or "local").encode()),
+        ]
+        value = encode(event) if rewritten else record.value
+        ingested = Output(Stream.INGESTED, key, value, headers, record.partition.number, arrival)
+        if not urls:
+            return Done(record, (ingested,))
+        head = _Head(
+            trace_id=trace_id,
+            key=key,
+            event_type=self._domain,
+            subtype=event_type.rpartition(".")[2],
+            assignment_id=assignment_id or "",
+            estimate_version=to_text(data.get("estimateVersion")),
+            moment=moment.isoformat().replace("+00:00", "Z"),
+            headers=headers,
+        )
+        return Done(record, (ingested, *self._tasks(record, head, urls)))
+
+    def _tasks(self, record: Record, head: _Head, urls: Sequence[str]) -> list[Output]:
+        outputs: list[Output] = []
+        names: set[str] = set()
+        ids: set[str] = set()
+        now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
+        for url in urls:
+            identifier = attachment.attachment_id(head.trace_id, url)
+            if identifier in ids:
+                continue  # the same file, listed or signed twice
+            ids.add(identifier)
+            task = _task(head, url, identifier, names)
+            error = self._refusal(url, now)
+            if error is None:
+                outputs.append(Output(Stream.PENDING, head.key, encode(task), head.headers))
+                continue
+            self._stats.add(metrics.REJECTED)
+            origin = Record(
+                record.partition, record.offset, head.key, record.value, head.headers, record.timestamp
+            )
+            outputs.append(failed_result(origin, task, error, at_ingest=True))
+            outputs.append(self._envelope.dead_letter(Stream.DLQ, origin, error, task, encode(task)))
+        return outputs
+
+    def _refusal(self, url: str, now: dt.datetime) -> PermanentError | None:
+        try:
+            self._policy.check(url)
+        except PermanentError as error:
+            return error
+        end = attachment.expiry(url)
+        if end is not None and end <= now:
+            return PermanentError("expired", f"the URL's signature ended at {end.isoformat()}")
+        return None
+
+
+class _Head:
+    """What all tasks of one event share."""
+
+    def __init__(
+        self,
+        *,
+        trace_id: str,
+        key: bytes,
+        event_type: str,
+        subtype: str,
+        assignment_id: str,
+        estimate_version: str | None,
+        moment: str,
+        headers: Headers,
+    ) -> None:
+        self.trace_id = trace_id
+        self.key = key
+        self.event_type = event_type
+        self.subtype = subtype
+        self.assignment_id = assignment_id
+        self.estimate_version = estimate_version
+        self.moment = moment
+        self.headers = headers
+
+
+def _task(head: _Head, url: str, identifier: str, names: set[str]) -> DownloadTask:
+    try:
+        name = attachment.file_name(url, head.subtype, head.assignment_id, head.estimate_version)
+    except ValueError:  # no URL at all; the policy refuses it, but it still needs a place in the record
+        name = "attachment"
+    if name in names:
+        name = attachment.disambiguate(name, identifier)
+    names.add(name)
+    end = attachment.expiry(url)
+    return DownloadTask(
+        trace_id=head.trace_id,
+        attachment_id=identifier,
+        attachment_url=url,
+        blob_path=attachment.blob_path(head.trace_id, head.subtype, head.assignment_id, name),
+        status_subtype=head.subtype,
+        file_type=attachment.file_type(name),
+        assignment_id=head.assignment_id,
+        event_type=head.event_type,
+        event_subtype=head.subtype,
+        original_timestamp=head.moment,
+        estimate_version=head.estimate_version,
+        expires_at=None if end is None else end.isoformat().replace("+00:00", "Z"),
+    )
+
+
+def _moment(value: object) -> dt.datetime:
+    text = to_text(value)
+    if text is None:
+        msg = "the event has no utcDateTime"
+        raise PoisonError("no_time", msg)
+    try:
+        return parse_time(text)
+    except (ValueError, OverflowError) as error:
+        msg = f"utcDateTime {text[:64]!r} is not an ISO-8601 time"
+        raise PoisonError("bad_time", msg) from error
+
+
+def _data(event: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The payload as an object, and whether it had to be made one of JSON text (in ``event`` too)."""
+    data = event.get("data")
+    if isinstance(data, dict):
+        return data, False
+    if data is None:
+        return {}, False
+    if isinstance(data, str):
+        try:
+            event["data"] = decode_object(data) if data.strip() else None
+        except PoisonError as error:
+            msg = f"data is text, but no JSON object: {error}"
+            raise PoisonError("bad_data", msg) from error
+        return event["data"] or {}, True
+    msg = f"data is a JSON {type(data).__name__}, not an object"
+    raise PoisonError("bad_data", msg)
+
+
+def attachment_urls(value: object) -> list[str]:
+    """The attachments of an event as texts: a list, a list as JSON text, or a lone URL.
+
+    Nulls and empty texts are no attachments. Anything else that is no text is kept as its JSON, so that
+    the URL policy refuses it and it is accounted for.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        if value.startswith("["):
+            try:
+                value = decode_object(f'{{"list":{value}}}')["list"]
+            except PoisonError:
+                value = [value]
+        else:
+            value = [value]
+    if not isinstance(value, list):
+        return []
+    texts = (entry if isinstance(entry, str) else encode(entry).decode() for entry in value if entry)
+    return [text for text in texts if text]

@@ -1,0 +1,84 @@
+"""What every worker tells of itself in the shared counters."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from pipelined.stages.contract import Failed, Outcome, Partition
+from pipelined.stats import registry as metrics
+from pipelined.stats.slots import Child
+
+__all__ = ["Gauges"]
+
+_EVERY = 1.0
+_SAMPLES = 500
+
+
+class _Held(Protocol):
+    def __len__(self) -> int: ...
+    def oldest(self) -> int | None: ...
+
+
+class _Reader(Protocol):
+    @property
+    def partitions(self) -> list[Partition]: ...
+    def lag(self, committed: dict[Partition, int]) -> int: ...
+
+
+class Gauges:
+    """Writes a worker's metrics: counters at each commit, gauges once a second."""
+
+    def __init__(self, stats: Child) -> None:
+        self._stats = stats
+        self._due = 0.0
+        self._rest: Counter[str] = Counter()
+
+    def spent(self, state: str, seconds: float) -> None:
+        """Account for time of the loop; fractions of a millisecond are kept for the next call."""
+        self._rest[state] += int(seconds * 1e9)
+        whole, self._rest[state] = divmod(self._rest[state], 1_000_000)
+        if whole:
+            self._stats.add(metrics.LOOP_SECONDS, whole, state)
+
+    def update(self, held: _Held, reader: _Reader, committed: dict[Partition, int]) -> None:
+        """Set the gauges, at most once a second."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + _EVERY
+        stats = self._stats
+        lag = reader.lag(committed)
+        oldest = held.oldest()
+        stats.set(metrics.IN_FLIGHT, len(held))
+        stats.set(metrics.PARTITIONS, len(reader.partitions))
+        stats.set(metrics.LAG, lag)
+        stats.set(metrics.OLDEST, 0 if oldest is None else oldest / 1000)
+        if lag == 0 and oldest is None:
+            stats.set(metrics.LAST_PROGRESS, time.time())
+
+    def committed(
+        self, outcomes: Sequence[Outcome], kinds: Sequence[str], outputs: int, seconds: float
+    ) -> None:
+        """Count one committed batch."""
+        stats = self._stats
+        stats.add(metrics.TRANSACTIONS, 1, "committed")
+        stats.add(metrics.RECORDS_OUT, outputs)
+        stats.observe(metrics.COMMIT_SECONDS, seconds)
+        stats.observe(metrics.BATCH_RECORDS, len(outcomes))
+        for kind, count in Counter(kinds).items():
+            stats.add(metrics.RECORDS_DONE, count, kind)
+        failed = [(o, k) for o, k in zip(outcomes, kinds, strict=True) if isinstance(o, Failed)]
+        for outcome, kind in failed:
+            category = str(outcome.error.category)
+            stats.add(metrics.FAILURES, 1, category)
+            stats.add(
+                metrics.DEAD_LETTERS if kind == "dead" else metrics.RETRIES, 1, category * (kind == "dead")
+            )
+        now = time.time()
+        stats.set(metrics.LAST_PROGRESS, now)
+        step = max(1, len(outcomes) // _SAMPLES)
+        for sample in outcomes[::step]:
+            stats.observe(metrics.EVENT_AGE, max(0.0, now - sample.record.timestamp / 1000), step)

@@ -1,0 +1,251 @@
+"""The one loop of every Kafka → Kafka worker: poll → stage → outcomes → one transaction.
+
+A record is taken, handed to the stage, and settled when its outcome comes back; what the window releases
+is produced together with the input offsets in one transaction. If that aborts, the released outcomes go
+back into the window and are tried again; if the partition was lost meanwhile, they are dropped, and
+whoever has it now does the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import TopicPartition
+
+from pipelined.config import Config
+from pipelined.kafka.membership import Member, Position
+from pipelined.kafka.settings import Names
+from pipelined.kafka.transactions import Aborted, Transactor
+from pipelined.kafka.window import Window
+from pipelined.stages.contract import Outcome, Partition, Record, Stage
+from pipelined.stats import registry as metrics
+from pipelined.stats.slots import Child
+from pipelined.workers.brakes import DlqBreaker, Pause
+from pipelined.workers.gauges import Gauges
+from pipelined.workers.routing import Hold, Routed, Router
+
+__all__ = ["Runtime"]
+
+_logger = logging.getLogger("pipelined.workers")
+
+#: Longest wait for records: librdkafka's consume() runs no signal handler while it waits.
+IDLE_WAIT = 0.2
+#: Longest wait for the stage while it has work: how late a new record may be noticed.
+BUSY_WAIT = 0.01
+#: How long finished outcomes may wait for others while the stage has more in hand.
+LINGER = 0.02
+#: However many partitions there are, one may have so many records in the window.
+_LEAST_SHARE = 100
+
+
+class Runtime:
+    """One worker process. ``run()`` returns when told to stop and everything in hand is done."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        index: int,
+        stage: Stage,
+        router: Router,
+        streams: Sequence[str],
+        stats: Child,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        names = Names(config)
+        self._settings = config.worker(stage.name)
+        self._stage = stage
+        self._router = router
+        self._stats = stats
+        self._should_stop = should_stop
+        self._window: Window[tuple[Outcome, Routed]] = Window()
+        self._pause = Pause(config.retry, stats)
+        self._breaker = DlqBreaker(config.breaker, stats)
+        self._gauges = Gauges(stats)
+        self._held: list[Record] = []
+        self._next: dict[Partition, int] = {}
+        self._revoke_budget = config.kafka.session_timeout_s / 3
+        self._settled = 0
+        self._ready_since = 0.0
+        topics = [topic for stream in streams for topic in names.topics(stream)]
+        self._transactor = Transactor(config, names.instance(stage.name, index), stats.beat)
+        self._member = Member(config, stage.name, index, topics, self, stats.beat)
+
+    def run(self) -> None:
+        """Work until told to stop, then finish what has begun and commit it."""
+        # First the transactional id, then the group: what a killed predecessor left open is aborted
+        # before anybody asks for the offsets it would have moved.
+        if not self._transactor.begin_session(self._should_stop):
+            self._member.close()
+            return
+        self._member.subscribe()
+        try:
+            while not self._should_stop():
+                self._turn()
+            self._drain()
+        finally:
+            self._stage.close()
+            self._member.close()
+            self._transactor.close()
+
+    def _turn(self) -> None:
+        stats, stage = self._stats, self._stage
+        stats.beat()
+        began = time.monotonic()
+        self._throttle()
+        if self._held and not self._pause.active:
+            held, self._held = self._held, []
+            stage.submit(held)
+        busy = stage.in_flight > 0 and stage.waits
+        wait = 0 if busy or self._ready_since else IDLE_WAIT
+        records = self._member.poll(self._settings.batch_records, wait)
+        if self._member.joined and not stats.is_ready:
+            stats.ready()
+            _logger.info("ready", extra={"group": self._member.group})
+        polled = time.monotonic()
+        if records:
+            stats.add(metrics.RECORDS_IN, len(records))
+            self._window.take(records)
+            stage.submit(records)
+        self._collect(BUSY_WAIT if busy and not records else 0)
+        worked = time.monotonic()
+        self._commit_if_due(worked)
+        state = "paused" if self._pause.active or self._breaker.tripped else "idle"
+        self._gauges.spent(state, polled - began)
+        self._gauges.spent("work", worked - polled)
+        self._gauges.spent("commit", time.monotonic() - worked)
+        self._gauges.update(self._window, self._member, self._next)
+
+    def _throttle(self) -> None:
+        """Back-pressure: each partition has its share of the window, so that none fills it for all."""
+        partitions = self._member.partitions
+        if not partitions:
+            return
+        share = max(_LEAST_SHARE, self._settings.window_records // len(partitions))
+        closed = self._pause.active or self._breaker.tripped
+        for partition in partitions:
+            count = self._window.count(partition)
+            if closed or count >= share:
+                self._member.pause(partition)
+            elif count <= share // 2:
+                self._member.resume(partition)
+
+    def _collect(self, timeout: float) -> None:
+        for outcome in self._stage.poll(timeout):
+            self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        routed = self._router.route(outcome)
+        if isinstance(routed, Hold):
+            self._stats.add(metrics.FAILURES, 1, str(routed.error.category))
+            self._held.append(routed.record)
+            if routed.pause:
+                self._pause.begin(routed.error)
+            return
+        if self._window.settle(outcome.record, (outcome, routed)):
+            self._settled += 1
+            if self._ready_since == 0:
+                self._ready_since = time.monotonic()
+
+    def _commit_if_due(self, now: float) -> None:
+        if self._ready_since == 0:
+            return
+        if (
+            self._stage.in_flight == 0
+            or not self._stage.waits
+            or now - self._ready_since >= LINGER
+            or self._settled >= self._settings.batch_records
+        ):
+            self._commit()
+
+    def _commit(self) -> None:
+        records, results, offsets = self._window.release()
+        self._ready_since = 0.0
+        self._settled = 0
+        if not records:
+            return
+        began = time.monotonic()
+        commit = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        try:
+            count = self._transactor.run(
+                (output for _, routed in results for output in routed.outputs),
+                commit,
+                self._member.group_metadata(),
+            )
+        except Aborted as aborted:
+            self._window.restore(records, results)
+            self._ready_since = began
+            self._stats.add(metrics.TRANSACTIONS, 1, "aborted")
+            _logger.warning("%s; the batch of %d records is tried again", aborted, len(records))
+            return
+        self._next |= offsets
+        outcomes = [outcome for outcome, _ in results]
+        kinds = [routed.kind for _, routed in results]
+        self._stage.committed(outcomes)
+        self._pause.over()
+        self._breaker.record(zip((record.partition for record in records), kinds, strict=True))
+        self._gauges.committed(outcomes, kinds, count, time.monotonic() - began)
+
+    def _drain(self) -> None:
+        """Told to stop: what has begun is finished, as far as the time allows, and committed."""
+        deadline = time.monotonic() + max(0.5, self._settings.drain_s - 3)
+        self._stage.drain()
+        while self._stage.in_flight and time.monotonic() < deadline:
+            self._stats.beat()
+            self._collect(BUSY_WAIT)
+            self._poll_paused()
+            self._commit_if_due(time.monotonic())
+        self._collect(0)
+        while self._ready_since and time.monotonic() < deadline:
+            self._commit()
+            self._poll_paused()
+        _logger.info("drained: %d records are left for the next owner", len(self._window))
+
+    def _poll_paused(self) -> None:
+        """Keep the membership alive; a record that still comes is left for the next owner."""
+        for partition in self._member.partitions:
+            self._member.pause(partition)
+        self._member.poll(1, 0)
+
+    # What the member tells, inside its poll().
+
+    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int | None]:
+        """Take partitions over at their committed offsets."""
+        self._stats.add(metrics.REBALANCES, 1, "assigned")
+        self._stage.assigned(positions)
+        for partition, (offset, _) in positions.items():
+            if offset is not None:
+                self._next[partition] = offset
+        return {partition: offset for partition, (offset, _) in positions.items()}
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Finish what is in hand for these partitions, within a third of the session timeout."""
+        self._stats.add(metrics.REBALANCES, 1, "revoked")
+        deadline = time.monotonic() + self._revoke_budget
+        held = {record.partition for record in self._held}
+        while self._window.open(partitions) and time.monotonic() < deadline and not held & set(partitions):
+            self._stats.beat()
+            self._collect(BUSY_WAIT)
+            if not self._stage.waits and self._stage.in_flight:
+                break  # what waits for its time is not worth waiting for
+        self._commit()
+        self._forget(partitions)
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Somebody else has them: drop everything."""
+        self._stats.add(metrics.REBALANCES, 1, "lost")
+        _logger.warning(
+            "partitions lost: this worker was silent for longer than the session timeout; "
+            "what was in hand is dropped, the new owner does it"
+        )
+        self._forget(partitions)
+
+    def _forget(self, partitions: Sequence[Partition]) -> None:
+        gone = set(partitions)
+        self._stage.forget(gone)
+        self._window.forget(gone)
+        self._held = [record for record in self._held if record.partition not in gone]
+        for partition in gone:
+            self._next.pop(partition, None)
