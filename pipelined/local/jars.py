@@ -155,8 +155,10 @@ def _fetch(folder: Path, jars: list[Jar], progress: Progress | None) -> None:
             if progress:
                 progress("fetching Apache Kafka", done, total)
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-        context = _context(Path(scratch))
+    scratch = folder / ".fetch"  # the lock is held: one that is there was left by a killed process
+    shutil.rmtree(scratch, ignore_errors=True)
+    context = _context(scratch)
+    try:
         with concurrent.futures.ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch-jars") as threads:
             fetches = [threads.submit(_fetch_one, context, folder, jar, count) for jar in jars]
             try:
@@ -165,6 +167,8 @@ def _fetch(folder: Path, jars: list[Jar], progress: Progress | None) -> None:
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fetch_one(context: jgo.maven.MavenContext, folder: Path, jar: Jar, count: Callable[[int], None]) -> None:
@@ -189,6 +193,7 @@ def _fetch_one(context: jgo.maven.MavenContext, folder: Path, jar: Jar, count: C
         source.replace(folder / jar.filename)
     else:  # the user's own repository: leave it there
         copy = context.repo_cache / jar.filename
+        copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, copy)
         copy.replace(folder / jar.filename)
     count(jar.size)

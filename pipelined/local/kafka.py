@@ -184,7 +184,7 @@ class Cluster:
                     node.format(state["cluster_id"])
                     node.launch()
                 for node in self.nodes:
-                    node.wait_ready(deadline, len(self.nodes))
+                    node.wait_ready(deadline, self.nodes)
             except PortClashError:
                 for node in self.nodes:
                     node.kill()
@@ -213,8 +213,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    cluster = Cluster(nodes=options.nodes, sasl=options.sasl, directory=options.directory)
     try:
-        with Cluster(nodes=options.nodes, sasl=options.sasl, directory=options.directory) as cluster:
+        with contextlib.suppress(KeyboardInterrupt), cluster:
             about = {
                 "bootstrap": cluster.bootstrap,
                 "pids": [node.pid for node in cluster.nodes],
@@ -224,9 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
             }
             sys.stdout.write(json.dumps(about) + "\n")
             sys.stdout.flush()
-            with contextlib.suppress(KeyboardInterrupt):
-                sys.stdin.read()
-    except UnavailableError as error:
+            sys.stdin.read()
+    except (UnavailableError, ConfigError) as error:
         sys.stderr.write(f"{error}\n")
         return int(error.exit_code)
     return 0

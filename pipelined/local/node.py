@@ -27,7 +27,9 @@ __all__ = ["Node", "PortClashError", "draw_id"]
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
+LOGS = ("console.log", "server.log")
 LOG_LINES_SHOWN = 15
+ADDRESS_IN_USE = "Address already in use"
 
 
 class PortClashError(UnavailableError):
@@ -82,21 +84,22 @@ class Node:
         """Start the process and return at once."""
         if self.running:
             return
-        for log in ("server.log", "console.log"):
+        for log in LOGS:
             (self.folder / log).unlink(missing_ok=True)
         self._pid = self._guard.start(
             self._installation.broker_command(self.folder), output=self.folder / "console.log"
         )
 
-    def wait_ready(self, deadline: float, nodes: int = 1) -> None:
-        """Wait until the node answers a client and knows ``nodes`` live brokers, itself among them.
+    def wait_ready(self, deadline: float, peers: Sequence[Node] = ()) -> None:
+        """Wait until the node answers a client and knows itself and all ``peers`` as live brokers.
 
-        PortClashError when it ended because a port was taken; UnavailableError with the end of its log
-        when it ended otherwise or is not ready at ``deadline`` (``time.monotonic()``).
+        PortClashError when one of them ended because a port was taken; UnavailableError with the end of
+        its log when one ended otherwise or the node is not ready at ``deadline`` (``time.monotonic()``).
         """
         host, port = self.bootstrap.split(":")
+        wanted = {node.index for node in (self, *peers)}
         while not self._listens(host, int(port)):
-            self._check(deadline)
+            self._check(deadline, peers)
             time.sleep(0.02)
         client = AdminClient(
             {
@@ -108,10 +111,9 @@ class Node:
         )
         while True:
             with contextlib.suppress(KafkaException):
-                brokers = client.list_topics(timeout=1).brokers
-                if self.index in brokers and len(brokers) >= nodes:
+                if wanted <= set(client.list_topics(timeout=1).brokers):
                     return
-            self._check(deadline)
+            self._check(deadline, peers)
             time.sleep(0.02)
 
     def start(self) -> None:
@@ -144,31 +146,35 @@ class Node:
         """SIGCONT after pause()."""
         self._guard.signal(self.pid, signal.SIGCONT)
 
-    def log_tail(self) -> str:
-        """The last lines the broker logged and printed."""
-        lines: list[str] = []
-        for name in ("console.log", "server.log"):
+    def log_tail(self, lines: int = LOG_LINES_SHOWN) -> str:
+        """The last lines the broker printed and logged."""
+        found: list[str] = []
+        for name in LOGS:
             with contextlib.suppress(FileNotFoundError):
-                lines += (self.folder / name).read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        return "\n".join(lines)
+                found += (self.folder / name).read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join(found)
 
     def _listens(self, host: str, port: int) -> bool:
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
             return True
         return False
 
-    def _check(self, deadline: float) -> None:
-        if not self.running:
-            tail = self.log_tail()
-            if "Address already in use" in tail:
-                raise PortClashError(
-                    f"a port of node {self.index} of the local Kafka is in use by another process"
-                )
-            code = self._guard.poll(self.pid)
-            raise UnavailableError(
-                f"node {self.index} of the local Kafka ended with {code}; its log ends:\n{tail}"
-            )
+    def _check(self, deadline: float, peers: Sequence[Node]) -> None:
+        for node in (self, *peers):
+            if not node.running:
+                raise node.failure()
         if time.monotonic() > deadline:
             raise UnavailableError(
                 f"node {self.index} of the local Kafka is not ready in time; its log ends:\n{self.log_tail()}"
             )
+
+    def failure(self) -> UnavailableError:
+        """Why the node ended, by its log."""
+        if ADDRESS_IN_USE in self.log_tail(lines=10_000):
+            return PortClashError(
+                f"a port of node {self.index} of the local Kafka is taken by another process"
+            )
+        code = self._guard.poll(self.pid)
+        return UnavailableError(
+            f"node {self.index} of the local Kafka ended with {code}; its log ends:\n{self.log_tail()}"
+        )
