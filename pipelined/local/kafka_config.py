@@ -105,6 +105,8 @@ def java_command(
         "-XX:TieredStopAtLevel=1",
         "-XX:-UsePerfData",  # its file in /tmp would outlive a kill
         "-XX:+ExitOnOutOfMemoryError",
+        "-Xlog:disable",  # the AOT cache's warnings are of no use to who reads the log
+        "-Xlog:all=error:stderr",
         *options,
         f"-Djava.io.tmpdir={folder}",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
