@@ -87,6 +87,8 @@ def _derive(plain: Installation, aot: Path, folder: Path, progress: Progress | N
     scratch.rmdir()  # the guard makes it, and removes it however this process ends
     guard = Guard(remove=scratch)
     try:
+        if progress:
+            progress(steps, 0, 2)
         if not plain.bootstrap.exists():
             _format_once(plain, guard, scratch)
         if progress:
