@@ -88,15 +88,15 @@ def declared(config: Config) -> list[Declared]:
     return topics
 
 
-def plan(config: Config, admin: AdminClient | None = None) -> list[Change]:
+def plan(config: Config, *, timeout: float = _TIMEOUT) -> list[Change]:
     """The differences between the declared topics and the cluster's; empty where they agree.
 
     Raises UnavailableError when the cluster does not answer.
     """
-    admin = admin or AdminClient(admin_settings(config))
+    admin = AdminClient(admin_settings(config))
     wanted = declared(config)
     try:
-        present = admin.list_topics(timeout=_TIMEOUT).topics
+        present = admin.list_topics(timeout=timeout).topics
     except KafkaException as error:
         raise _unreachable(config, error) from error
     found = [topic for topic in wanted if topic.name in present]
@@ -189,9 +189,9 @@ def apply(config: Config, changes: Sequence[Change]) -> None:
         raise ConfigError(problems)
 
 
-def check(config: Config, admin: AdminClient | None = None) -> None:
+def check(config: Config, *, timeout: float = _TIMEOUT) -> None:
     """Raise ConfigError, naming each difference and the command that mends it, unless the topics fit."""
-    changes = plan(config, admin)
+    changes = plan(config, timeout=timeout)
     if changes:
         raise ConfigError(
             [f"topic {change}" for change in changes] + ["run `pipelinectl topics apply` to mend what can be"]

@@ -2,36 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+__all__ = ["Horizon"]
 
-__all__ = ["Horizon", "canonical", "identity"]
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BUCKETS = 24
-
-
-def canonical(trace_id: str) -> str:
-    """A trace id as everything downstream uses it: a UUID in lower case, anything else as it is.
-
-    One source writes a GUID in capitals, the other does not; both mean the same event.
-    """
-    if len(trace_id) == 36 and not trace_id.islower() and _UUID.fullmatch(trace_id):
-        return trace_id.lower()
-    return trace_id
-
-
-def identity(key: bytes) -> bytes:
-    """16 bytes that stand for a canonical trace id: those of the UUID, else a BLAKE2b digest."""
-    if len(key) == 36 and key[8:24:5] == b"----":
-        try:
-            found = bytes.fromhex(key.decode().replace("-", ""))
-        except ValueError:
-            pass
-        else:
-            if len(found) == 16:
-                return found
-    return hashlib.blake2b(key, digest_size=16).digest()
 
 
 class Horizon:

@@ -12,9 +12,10 @@ from pipelined.errors import BugError, PermanentError, PoisonError, RecordError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.messages import attachments as attachment
 from pipelined.messages.codec import decode_object, encode, parse_time, to_text
+from pipelined.messages.identity import canonical, identity
 from pipelined.messages.task import DownloadTask
 from pipelined.stages.contract import Done, Failed, Headers, Outcome, Output, Partition, Record, Stream
-from pipelined.stages.dedup import Horizon, canonical, identity
+from pipelined.stages.dedup import Horizon
 from pipelined.stages.failures import Envelope, failed_result
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pipelined.stages.contract import Failed, Outcome, Partition
+from pipelined.errors import RecordError
+from pipelined.stages.contract import Partition, Record
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 
@@ -60,25 +61,27 @@ class Gauges:
             stats.set(metrics.LAST_PROGRESS, time.time())
 
     def committed(
-        self, outcomes: Sequence[Outcome], kinds: Sequence[str], outputs: int, seconds: float
+        self, records: Sequence[Record], kinds: Mapping[str, int], outputs: int, seconds: float
     ) -> None:
-        """Count one committed batch."""
+        """Count one committed batch: what became of its records, and how many outputs it led to."""
         stats = self._stats
-        stats.add(metrics.TRANSACTIONS, 1, "committed")
         stats.add(metrics.RECORDS_OUT, outputs)
         stats.observe(metrics.COMMIT_SECONDS, seconds)
-        stats.observe(metrics.BATCH_RECORDS, len(outcomes))
-        for kind, count in Counter(kinds).items():
+        stats.observe(metrics.BATCH_RECORDS, len(records))
+        for kind, count in kinds.items():
             stats.add(metrics.RECORDS_DONE, count, kind)
-        failed = [(o, k) for o, k in zip(outcomes, kinds, strict=True) if isinstance(o, Failed)]
-        for outcome, kind in failed:
-            category = str(outcome.error.category)
-            stats.add(metrics.FAILURES, 1, category)
-            stats.add(
-                metrics.DEAD_LETTERS if kind == "dead" else metrics.RETRIES, 1, category * (kind == "dead")
-            )
         now = time.time()
         stats.set(metrics.LAST_PROGRESS, now)
-        step = max(1, len(outcomes) // _SAMPLES)
-        for sample in outcomes[::step]:
-            stats.observe(metrics.EVENT_AGE, max(0.0, now - sample.record.timestamp / 1000), step)
+        # A sample of a large batch is enough: its records arrived and left together.
+        step = max(1, len(records) // _SAMPLES)
+        for record in records[::step]:
+            stats.observe(metrics.EVENT_AGE, max(0.0, now - record.timestamp / 1000), step)
+
+    def failed(self, error: RecordError, kind: str) -> None:
+        """Count one committed failure: retried or dead."""
+        category = str(error.category)
+        self._stats.add(metrics.FAILURES, 1, category)
+        if kind == "dead":
+            self._stats.add(metrics.DEAD_LETTERS, 1, category)
+        else:
+            self._stats.add(metrics.RETRIES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import TopicPartition
@@ -19,7 +20,7 @@ from pipelined.kafka.membership import Member, Position
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Aborted, Transactor
 from pipelined.kafka.window import Window
-from pipelined.stages.contract import Outcome, Partition, Record, Stage
+from pipelined.stages.contract import Failed, Outcome, Partition, Record, Stage
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 from pipelined.workers.brakes import DlqBreaker, Pause
@@ -181,12 +182,15 @@ class Runtime:
             _logger.warning("%s; the batch of %d records is tried again", aborted, len(records))
             return
         self._next |= offsets
-        outcomes = [outcome for outcome, _ in results]
-        kinds = [routed.kind for _, routed in results]
-        self._stage.committed(outcomes)
+        self._stats.add(metrics.TRANSACTIONS, 1, "committed")
+        self._stage.committed([outcome for outcome, _ in results])
         self._pause.over()
+        kinds = [routed.kind for _, routed in results]
         self._breaker.record(zip((record.partition for record in records), kinds, strict=True))
-        self._gauges.committed(outcomes, kinds, count, time.monotonic() - began)
+        self._gauges.committed(records, Counter(kinds), count, time.monotonic() - began)
+        for outcome, routed in results:
+            if isinstance(outcome, Failed):
+                self._gauges.failed(outcome.error, routed.kind)
 
     def _drain(self) -> None:
         """Told to stop: what has begun is finished, as far as the time allows, and committed."""

@@ -1,0 +1,29 @@
+"""``pipelinectl``: the operator's command."""
+
+from __future__ import annotations
+
+import click
+
+from pipelined import __version__
+from pipelined.cli.config import config
+from pipelined.cli.control import start, status, stop
+from pipelined.cli.errors import main_wrapper
+from pipelined.cli.ledger import ledger
+from pipelined.cli.load import load
+from pipelined.cli.settings import config_options
+from pipelined.cli.topics import topics
+
+__all__ = ["main", "pipelinectl"]
+
+
+@click.group()
+@click.version_option(__version__, prog_name="pipelinectl")
+@config_options
+def pipelinectl() -> None:
+    """Operate pipelined: the daemon, its topics, its configuration, its books."""
+
+
+for command in (config, ledger, load, start, status, stop, topics):
+    pipelinectl.add_command(command)
+
+main = main_wrapper(pipelinectl)

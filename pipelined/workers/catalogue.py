@@ -1,0 +1,190 @@
+"""Which stage each worker type runs, on which topics: the drawing of the design, as code.
+
+``run_worker`` is what a forked child does; everything heavy is made here, in the child, never before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelined.config import Config
+from pipelined.errors import UnavailableError
+from pipelined.fetch.policy import UrlPolicy
+from pipelined.kafka import topics
+from pipelined.kafka.history import read_back
+from pipelined.kafka.settings import Names, host_name
+from pipelined.lake import schemas
+from pipelined.lake.tables import sink
+from pipelined.logs.setup import setup
+from pipelined.stages.contract import Record, Stage, Stream
+from pipelined.stages.download import DownloadStage
+from pipelined.stages.events_table import EventRows
+from pipelined.stages.failures import Envelope
+from pipelined.stages.ingest import IngestStage
+from pipelined.stages.results_table import ResultRows
+from pipelined.stages.retry import RetryStage
+from pipelined.stages.upload import UploadStage
+from pipelined.stats.slots import Child, SharedStats
+from pipelined.workers.endpoint import serve
+from pipelined.workers.routing import Router
+from pipelined.workers.runtime import Runtime
+from pipelined.workers.tables import CommitObserver, Converted, TableRuntime
+
+__all__ = ["HEAVY_MODULES", "run_worker"]
+
+_logger = logging.getLogger("pipelined.workers")
+
+#: Imported by the parent, and never used there, so that children share them.
+HEAVY_MODULES: tuple[str, ...] = (
+    "pyarrow",
+    "deltalake",
+    "obstore",
+    "pycurl",
+    "msgspec",
+    "confluent_kafka.admin",
+    "prometheus_client",
+    "http.server",
+    "pipelined.workers.catalogue",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One worker process: all that its builder needs."""
+
+    config: Config
+    worker_type: str
+    index: int
+    stats: SharedStats
+    slot: Child
+    should_stop: Callable[[], bool]
+
+    @property
+    def envelope(self) -> Envelope:
+        group = Names(self.config).group(self.worker_type)
+        return Envelope(self.worker_type, group, host_name(self.config))
+
+    def run(self, stage: Stage, stream: str, dead_stream: str = Stream.DLQ) -> None:
+        """Run a Kafka → Kafka worker."""
+        Runtime(
+            self.config,
+            index=self.index,
+            stage=stage,
+            router=Router(self.config, self.envelope, dead_stream),
+            streams=[stream],
+            stats=self.slot,
+            should_stop=self.should_stop,
+        ).run()
+
+
+def run_worker(
+    config: Config, worker_type: str, index: int, stats: SharedStats, should_stop: Callable[[], bool]
+) -> int:
+    """Be the worker until told to stop; returns the exit code, raises what ends it otherwise."""
+    slot = stats.slot(worker_type, index).child
+    setup(config.logs, worker=worker_type, index=index)
+    place = _Place(config, worker_type, index, stats, slot, should_stop)
+    # A restarted worker was here before: its topics fitted then, and it is wanted back at once.
+    if worker_type != "endpoint" and slot.generation == 1 and not _topics_fit(place):
+        return 0
+    _BUILDERS[worker_type](place)
+    return 0
+
+
+def _topics_fit(place: _Place) -> bool:
+    """Wait for the brokers, saying so; raises ConfigError for topics that do not fit."""
+    said = 0.0
+    while not place.should_stop():
+        place.slot.beat()
+        try:
+            topics.check(place.config, timeout=2.0)
+        except UnavailableError as error:
+            if time.monotonic() - said > 10:
+                said = time.monotonic()
+                _logger.warning("waiting for Kafka: %s", error)
+        else:
+            return True
+    return False
+
+
+def _event_ingester(place: _Place) -> None:
+    config = place.config
+    hours = config.ingest.dedup_horizon_hours
+    stage = IngestStage(
+        domain=config.domain,
+        horizon_hours=hours,
+        policy=UrlPolicy(config.urls),
+        envelope=place.envelope,
+        history=read_back(config, Stream.INGESTED, hours, place.slot.beat),
+        stats=place.slot,
+    )
+    place.run(stage, Stream.RAW, Stream.EVENTS_DLQ)
+
+
+def _event_writer(place: _Place) -> None:
+    rows = EventRows(schemas.EVENTS.schema)
+
+    def convert(records: list[Record]) -> Converted:
+        converted = rows.convert(records)
+        return Converted([converted.rows], converted.poison, converted.misshapen.total())
+
+    _run_tables(place, Stream.INGESTED, convert, schemas.EVENTS)
+
+
+def _result_processor(place: _Place) -> None:
+    rows = ResultRows(schemas.ATTACHMENTS.schema, schemas.FAILED.schema)
+
+    def convert(records: list[Record]) -> Converted:
+        converted = rows.convert(records)
+        return Converted([converted.attachments, converted.failed], converted.poison, 0)
+
+    _run_tables(place, Stream.RESULTS, convert, schemas.ATTACHMENTS, schemas.FAILED)
+
+
+def _run_tables(
+    place: _Place, stream: str, convert: Callable[[list[Record]], Converted], *tables: schemas.TableSpec
+) -> None:
+    config = place.config
+    app = Names(config).group(place.worker_type)
+    observer = CommitObserver(place.slot)
+    TableRuntime(
+        config,
+        worker_type=place.worker_type,
+        index=place.index,
+        stream=stream,
+        convert=lambda records: convert(list(records)),
+        sinks=[sink(config, table, app=app, observer=observer) for table in tables],
+        envelope=place.envelope,
+        stats=place.slot,
+        should_stop=place.should_stop,
+    ).run()
+
+
+def _retry_scheduler(place: _Place) -> None:
+    place.run(RetryStage(), Stream.RETRY)
+
+
+def _download(place: _Place) -> None:
+    place.run(DownloadStage(place.config), Stream.PENDING)
+
+
+def _upload(place: _Place) -> None:
+    place.run(UploadStage(place.config), Stream.CACHED)
+
+
+def _endpoint(place: _Place) -> None:
+    serve(place.config, place.stats, place.slot, place.should_stop)
+
+
+_BUILDERS: dict[str, Callable[[_Place], None]] = {
+    "event-ingester": _event_ingester,
+    "event-writer": _event_writer,
+    "retry-scheduler": _retry_scheduler,
+    "download": _download,
+    "upload": _upload,
+    "result-processor": _result_processor,
+    "endpoint": _endpoint,
+}
