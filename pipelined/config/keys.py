@@ -27,11 +27,11 @@ class Spec:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}"
+            return f"{self.low:.15g} to {self.high:.15g}"
         if self.low is not None:
-            return f"at least {self.low:g}"
+            return f"at least {self.low:.15g}"
         if self.high is not None:
-            return f"at most {self.high:g}"
+            return f"at most {self.high:.15g}"
         return ""
 
 
