@@ -1,0 +1,79 @@
+"""The balance: the counts, and the differences with the first of them listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["LISTED", "Balance", "Difference"]
+
+#: How many differences are listed; all are counted.
+LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that does not add up: a stable kind, the id it is about, and a sentence."""
+
+    kind: str
+    id: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Balance:
+    """The outcome of a ledger. ``differences`` holds the first :data:`LISTED` of ``difference_count``.
+
+    When it is balanced, read = accepted + duplicate + dead, accepted = rows, and
+    expected = completed + failed. ``file_bytes`` counts what was read of the ``files_checked``.
+    """
+
+    read: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    rows: int = 0
+    expected: int = 0
+    completed: int = 0
+    failed: int = 0
+    files_checked: int = 0
+    file_bytes: int = 0
+    dead_letters: int = 0
+    difference_count: int = 0
+    difference_kinds: dict[str, int] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether everything adds up."""
+        return not self.difference_count
+
+    def differ(self, kind: str, about: str, detail: str) -> None:
+        """Enter a difference."""
+        self.difference_count += 1
+        self.difference_kinds[kind] = self.difference_kinds.get(kind, 0) + 1
+        if len(self.differences) < LISTED:
+            self.differences.append(Difference(kind, about, detail))
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `pipelinectl ledger --json` prints."""
+        return {
+            "balanced": self.balanced,
+            "events": {
+                "read": self.read,
+                "accepted": self.accepted,
+                "duplicate": self.duplicate,
+                "dead": self.dead,
+                "rows": self.rows,
+            },
+            "attachments": {"expected": self.expected, "completed": self.completed, "failed": self.failed},
+            "files": {"checked": self.files_checked, "bytes": self.file_bytes},
+            "dead_letters": self.dead_letters,
+            "difference_count": self.difference_count,
+            "difference_kinds": self.difference_kinds,
+            "differences": [
+                {"kind": found.kind, "id": found.id, "detail": found.detail} for found in self.differences
+            ],
+            "notes": self.notes,
+        }

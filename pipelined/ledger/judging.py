@@ -1,0 +1,19 @@
+"""Judging: the balance of the books against the evidence, a function of nothing else."""
+
+from __future__ import annotations
+
+from pipelined.ledger.attachments import judge_attachments
+from pipelined.ledger.balance import Balance
+from pipelined.ledger.books import Books
+from pipelined.ledger.events import judge_events
+from pipelined.ledger.evidence import Evidence
+
+__all__ = ["judge_books"]
+
+
+def judge_books(books: Books, evidence: Evidence) -> Balance:
+    """The balance of these books against that evidence; changes neither."""
+    balance = Balance()
+    expected = judge_events(books, evidence, balance)
+    judge_attachments(books, evidence, balance, expected)
+    return balance
