@@ -1,0 +1,59 @@
+"""Which of our errors a failure of the table layer is: who must act on it."""
+
+from __future__ import annotations
+
+import re
+
+from deltalake.exceptions import CommitFailedError
+
+from pipelined.errors import AuthError, DependencyError, RecordError
+
+__all__ = ["classify", "is_conflict", "plain"]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_FULL = ("no space left on device", "(os error 28)", "(os error 122)", "disk quota exceeded", "quotaexceeded")
+_REFUSED = (
+    "lacked the necessary privileges",
+    "unauthenticated",
+    "unauthorized",
+    "forbidden",
+    "permission denied",
+    "permissiondenied",
+    "access denied",
+    "accessdenied",
+    "authenticationfailed",
+    "authorizationfailure",
+    "authorizationpermissionmismatch",
+    "invalidauthenticationinfo",
+    "expiredtoken",
+    "(os error 13)",
+)
+
+
+def plain(error: BaseException) -> str:
+    """The error's text on one line, without terminal colours."""
+    return " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another writer came first; the table itself is fine."""
+    return isinstance(error, CommitFailedError)
+
+
+def classify(error: BaseException, table: str) -> RecordError:
+    """The :class:`AuthError` or :class:`DependencyError` that says what happened to ``table``."""
+    text = plain(error)
+    lowered = text.lower()
+    if any(sign in lowered for sign in _FULL):
+        return DependencyError(
+            "disk_full", f"no room to write table {table}: {text}; free space, the rows wait meanwhile"
+        )
+    if any(sign in lowered for sign in _REFUSED):
+        return AuthError(
+            "table_refused",
+            f"access to table {table} was refused: {text}; check tables.credential and the rights on the "
+            "folder, the rows wait meanwhile",
+        )
+    return DependencyError(
+        "table_unavailable", f"table {table} cannot be read or written: {text}; the rows wait meanwhile"
+    )

@@ -1,0 +1,140 @@
+"""One Delta table opened: created where it does not exist, checked, and how its storage is reached."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from deltalake import DeltaTable, Field, Schema
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from pipelined.config import secrets
+from pipelined.config.work import Tables
+from pipelined.errors import AuthError, ConfigError
+from pipelined.lake.durable import local_path
+
+__all__ = ["TableSource", "storage_options"]
+
+_log = logging.getLogger("pipelined.lake")
+
+_AZURE = frozenset({"abfs", "abfss", "adl", "az", "azure", "https"})
+
+
+def storage_options(url: str, credential: str) -> dict[str, str]:
+    """Options to reach ``url``; the credential's reference is resolved anew at each call.
+
+    Raises ConfigError for a credential where the storage takes no bearer token, AuthError where the
+    reference leads nowhere at the moment.
+    """
+    if local_path(url) is not None:
+        return {}
+    # A dead endpoint would otherwise block for minutes (10 tries within 180 s).
+    options = {"timeout": "30s", "connect_timeout": "10s", "retry_timeout": "60s"}
+    if credential:
+        if urlsplit(url).scheme not in _AZURE:
+            raise ConfigError(
+                f"tables.credential: {url} takes no bearer token; leave it empty and give the credentials in "
+                "the environment"
+            )
+        try:
+            options["bearer_token"] = secrets.resolve(credential)
+        except ConfigError as error:
+            raise AuthError("table_credential", f"no credential for table {url}: {error}") from error
+    return options
+
+
+class TableSource:
+    """Opens one table afresh: each :meth:`open` has the newest version and the newest token.
+
+    Use only after the fork of the worker that owns it: the table layer refuses to work in a child of a
+    process that has used it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        schema: pa.Schema,
+        *,
+        partition_by: Sequence[str],
+        statistics: Sequence[str],
+        settings: Tables,
+    ) -> None:
+        self.url = url
+        path = local_path(url)
+        self.location = url if path is None else path.as_uri()
+        self.schema = schema
+        self.foreign: list[pa.Field] = []  # columns that the opened table has besides, left null
+        self._partition_by = list(partition_by)
+        self._statistics = list(statistics)
+        self._settings = settings
+
+    def open(self) -> DeltaTable:
+        """The table, checked; raises ConfigError where its columns do not fit, and the table layer's own.
+
+        It is created only if there is none, and never by overwriting; another writer creating it at the
+        same moment is fine.
+        """
+        options = storage_options(self.url, self._settings.credential)
+        try:
+            table = DeltaTable(self.location, storage_options=options)
+        except TableNotFoundError:
+            table = self._create(options)
+        self._check(table)
+        return table
+
+    def _create(self, options: dict[str, str]) -> DeltaTable:
+        retention = max(1, round(self._settings.log_retention_hours * 3600))
+        configuration: dict[str, str | None] = {
+            "delta.checkpointInterval": str(self._settings.checkpoint_commits),
+            "delta.logRetentionDuration": f"interval {retention} seconds",
+        }
+        if self._statistics:
+            configuration["delta.dataSkippingStatsColumns"] = ",".join(self._statistics)
+        try:
+            table = DeltaTable.create(
+                self.location,
+                self.schema,
+                mode="error",
+                partition_by=self._partition_by,
+                configuration=configuration,
+                storage_options=options,
+            )
+        except DeltaError:
+            # Another writer was first, or creating failed: opening tells which, with its own error.
+            return DeltaTable(self.location, storage_options=options)
+        _log.info("created the table %s", self.url, extra={"table": self.url})
+        return table
+
+    def _check(self, table: DeltaTable) -> None:
+        wanted = Schema.from_arrow(self.schema).fields
+        found = {field.name: field for field in table.schema().fields}
+        problems = []
+        for field in wanted:
+            there = found.pop(field.name, None)
+            if there is None:
+                problems.append(f"column {field.name} is missing; wanted: {_kind(field)}")
+            elif _kind(there) != _kind(field):
+                problems.append(f"column {field.name} is {_kind(there)}; wanted: {_kind(field)}")
+        problems += [
+            f"column {field.name}, which is not ours, must allow null"
+            for field in found.values()
+            if not field.nullable
+        ]
+        partitions = table.metadata().partition_columns
+        if partitions != self._partition_by:
+            problems.append(f"it is partitioned by {partitions}; wanted: {self._partition_by}")
+        if problems:
+            advice = "alter the table, or move it away and it is created anew"
+            raise ConfigError([f"table {self.url}: {problem}; {advice}" for problem in problems])
+        self.foreign = [field for field in pa.schema(table.schema().to_arrow()) if field.name in found]
+
+
+def _kind(field: Field) -> str:
+    """The column's type in words, without whether it allows null."""
+    kind = json.loads(field.type.to_json())
+    if isinstance(kind, dict) and kind.get("type") == "array":
+        return f"list of {kind['elementType']}"
+    return str(kind)

@@ -1,0 +1,28 @@
+"""Where a table of the configuration lies, and its sink."""
+
+from __future__ import annotations
+
+from pipelined.config.tree import Config
+from pipelined.lake.schemas import TableSpec
+from pipelined.lake.sink import DeltaSink, Observer
+
+__all__ = ["sink", "table_url"]
+
+
+def table_url(config: Config, table: TableSpec) -> str:
+    """The URL of a table: a folder of its name in ``tables.url``."""
+    return f"{config.tables.url.rstrip('/')}/{table.name(config.domain)}"
+
+
+def sink(config: Config, table: TableSpec, *, app: str, observer: Observer | None = None) -> DeltaSink:
+    """The sink of a table, not opened yet. ``app`` names the consumer for ever, its cluster included."""
+    return DeltaSink(
+        table_url(config, table),
+        table.schema,
+        app=app,
+        settings=config.tables,
+        partition_by=table.partition_by,
+        merge_keys=table.merge_keys,
+        statistics=table.statistics,
+        observer=observer,
+    )
