@@ -168,11 +168,11 @@ def _retry_scheduler(place: _Place) -> None:
 
 
 def _download(place: _Place) -> None:
-    place.run(DownloadStage(place.config), Stream.PENDING)
+    place.run(DownloadStage(place.config, place.slot), Stream.PENDING)
 
 
 def _upload(place: _Place) -> None:
-    place.run(UploadStage(place.config), Stream.CACHED)
+    place.run(UploadStage(place.config, place.slot), Stream.CACHED)
 
 
 def _endpoint(place: _Place) -> None:

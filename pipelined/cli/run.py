@@ -1,0 +1,128 @@
+"""``pipelined run``: the parent and its workers.
+
+Nothing heavy may be imported here before ``preload``: the parent must stay without threads to fork safely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pipelined.cli.settings import Settings
+from pipelined.config import WORKER_TYPES, Config
+from pipelined.errors import ConfigError, ExitCode, UnavailableError, UsageError
+from pipelined.logs.setup import setup
+from pipelined.stats.slots import SharedStats
+from pipelined.supervisor.loop import Supervisor, WorkerSpec
+from pipelined.supervisor.preload import preload
+
+__all__ = ["run"]
+
+_logger = logging.getLogger("pipelined.supervisor")
+
+_HEAVY = "pipelined.workers.catalogue"
+_PREFLIGHT_S = 3.0
+
+
+@click.command()
+@click.option(
+    "--worker",
+    "workers",
+    type=click.Choice(WORKER_TYPES),
+    multiple=True,
+    metavar="TYPE",
+    help="Run this worker type only; may be given several times. Without it: all of them.",
+)
+@click.option(
+    "--dev", is_flag=True, help="Run on a local Kafka and file server of its own; needs no settings."
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="pipelined-dev",
+    show_default=True,
+    help="With --dev: the folder for everything that it makes.",
+)
+@click.pass_obj
+def run(settings: Settings, workers: tuple[str, ...], dev: bool, directory: Path) -> int:
+    r"""Run the daemon in the foreground until INT or TERM.
+
+    The first signal finishes what is in hand and commits it, a second one gives it two seconds, a third
+    none. Exit code 0: stopped and drained; 73: another daemon has the state folder; 78: the configuration
+    or the topics do not fit; 124: a drain took too long.
+
+    \b
+    Example:
+      pipelined run --dev
+      pipelined --config /etc/pipelined.toml run --worker download --worker upload
+    """
+    with contextlib.ExitStack() as stack:
+        if dev:
+            settings = stack.enter_context(_local_stack(settings, directory))
+        config = settings()
+        return _serve(config, workers or WORKER_TYPES)
+
+
+@contextlib.contextmanager
+def _local_stack(settings: Settings, directory: Path) -> Iterator[Settings]:
+    """The local parts, for as long as the daemon runs, and the settings that lead to them."""
+    from pipelined.local.stack import Stack
+
+    with Stack(directory) as parts:
+        click.echo(
+            f"local Kafka on {parts.bootstrap}, files from {parts.files_url}; "
+            f"`pipelinectl --config {parts.config} status` tells more; Ctrl-C ends it",
+            err=True,
+        )
+        yield Settings(parts.config, settings.overrides)
+
+
+def _serve(config: Config, workers: tuple[str, ...]) -> int:
+    setup(config.logs, worker="supervisor", index=0)
+    preload([_HEAVY])
+    from pipelined.workers.catalogue import run_worker
+
+    specs = [
+        WorkerSpec(worker, config.worker(worker).processes, config.worker(worker))
+        for worker in WORKER_TYPES
+        if worker in workers and config.worker(worker).processes
+    ]
+    if not specs:
+        msg = "nothing to run: every worker type asked for has processes = 0"
+        raise UsageError(msg)
+    _preflight(config)
+    stats = SharedStats({spec.type: spec.processes for spec in specs})
+    return Supervisor(config, specs, functools.partial(run_worker, config), stats=stats).run()
+
+
+def _preflight(config: Config) -> None:
+    """Refuse topics that do not fit, in a process of its own: this one never speaks to Kafka.
+
+    Brokers that do not answer are no reason to refuse: the workers wait for them.
+    """
+    child = os.fork()
+    if child == 0:
+        os._exit(_topics(config))
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.CONFIG:
+        msg = "not started: the topics are not as declared (see above)"
+        raise ConfigError(msg)
+
+
+def _topics(config: Config) -> int:
+    from pipelined.kafka import topics
+
+    try:
+        topics.check(config, timeout=_PREFLIGHT_S)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        return int(ExitCode.CONFIG)
+    except UnavailableError as error:
+        _logger.warning("%s; starting all the same, the workers wait", error)
+    return int(ExitCode.OK)
