@@ -1,0 +1,241 @@
+"""``pipelinectl status``, ``stop`` and ``start``: the operator's end of the control socket."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelined.cli.settings import Settings
+from pipelined.config import Config
+from pipelined.config.tree import WORKER_TYPES
+from pipelined.errors import AlreadyRunningError, ExitCode, PipelinedError, UsageError
+from pipelined.supervisor.pidfile import holder
+from pipelined.supervisor.protocol import ask
+
+__all__ = ["start", "start_daemon", "status", "stop"]
+
+_POLL_S = 0.05
+_TAIL_LINES = 20
+_COLUMNS = ("worker", "state", "pid", "since", "restarts", "in", "out", "dead", "lag", "in flight", "why")
+
+_timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait until it is done; 0: not at all. Without it: as long as the configuration allows.",
+)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> int:
+    """Show the daemon and each of its workers.
+
+    Exit code 0 while it is running or starting, 1 while it is degraded or stopping, 69 where none answers.
+    """
+    document = _request(settings(), {"cmd": "status"})["status"]
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(_lines(document)))
+    return int(ExitCode.OK if document["state"] in {"running", "starting"} else ExitCode.FAILED)
+
+
+@click.command()
+@click.argument("worker_type", metavar="[TYPE]", required=False)
+@_timeout
+@click.pass_obj
+def stop(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
+    """Stop the daemon, or the workers of one TYPE: they finish what is in hand first.
+
+    A stopped TYPE stays stopped until `start TYPE`. Exit code 0 once it is done, also where nothing ran;
+    124 where it takes longer than the timeout.
+    """
+    config = settings()
+    if worker_type is not None:
+        seconds = config.worker(_known(worker_type)).drain_s + 10 if timeout is None else timeout
+        _request(config, {"cmd": "stop", "type": worker_type})
+        return _wait_for_type(config, worker_type, "stop", seconds)
+    if holder(config.state_dir) is None:
+        click.echo("it is not running")
+        return int(ExitCode.OK)
+    _request(config, {"cmd": "stop"})
+    drains = [config.worker(each).drain_s for each in WORKER_TYPES]
+    if _until(lambda: holder(config.state_dir) is None, sum(drains) + 10 if timeout is None else timeout):
+        click.echo("stopped")
+        return int(ExitCode.OK)
+    if timeout == 0:
+        click.echo("stopping")
+        return int(ExitCode.OK)
+    click.echo("it still drains; see `pipelinectl status`", err=True)
+    return int(ExitCode.DRAIN_TIMEOUT)
+
+
+@click.command()
+@click.argument("worker_type", metavar="[TYPE]", required=False)
+@_timeout
+@click.pass_obj
+def start(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
+    """Start the daemon in the background, or the workers of one TYPE, also after it was given up.
+
+    Exit code 0 once it is running; 1 where some worker does not come up; 73 where the daemon runs
+    already; else the code with which it ended, its last log lines shown.
+    """
+    config = settings()
+    if worker_type is not None:
+        seconds = config.worker(_known(worker_type)).start_s + 10 if timeout is None else timeout
+        _request(config, {"cmd": "start", "type": worker_type})
+        return _wait_for_type(config, worker_type, "start", seconds)
+    if timeout is None:
+        timeout = sum(config.worker(each).start_s for each in WORKER_TYPES) + 30
+    return start_daemon(config, run_command(settings), timeout)
+
+
+def run_command(settings: Settings) -> list[str]:
+    """The command line of a daemon with the same configuration as this command."""
+    options = [] if settings.file is None else ["--config", str(settings.file)]
+    for override in settings.overrides:
+        options += ["--set", override]
+    return [sys.executable, "-m", "pipelined", *options, "run"]
+
+
+def start_daemon(config: Config, command: Sequence[str], timeout: float) -> int:
+    """Run ``command`` in a session of its own, its output in ``pipelined.log`` of the state folder.
+
+    Waits up to ``timeout`` seconds until its status says that it is running, and returns the exit code of
+    `pipelinectl start`. Raises AlreadyRunningError where a daemon has this state folder.
+    """
+    if (pid := holder(config.state_dir)) is not None:
+        raise AlreadyRunningError(f"the daemon runs already (pid {pid}); see `pipelinectl status`")
+    log = Path(config.state_dir) / "pipelined.log"
+    log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        begin = output.tell()
+        daemon = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    document: dict[str, Any] = {"state": "not answering yet", "workers": []}
+
+    def is_up() -> bool:
+        nonlocal document
+        if daemon.poll() is not None:
+            return True
+        if holder(config.state_dir) == daemon.pid:
+            try:
+                document = _request(config, {"cmd": "status"})["status"]
+            except PipelinedError:
+                return False  # between its lock and its socket, or on its way out
+        return document["state"] in {"running", "degraded"}
+
+    in_time = _until(is_up, timeout)
+    if daemon.returncode is not None:
+        click.echo(f"the daemon ended with exit code {daemon.returncode}; {log} ends with:", err=True)
+        click.echo(_tail(log, begin), err=True)
+        # Killed by a signal: the code that a shell would give.
+        return daemon.returncode if daemon.returncode > 0 else 128 - daemon.returncode
+    click.echo(f"the daemon (pid {daemon.pid}) is {document['state']}; its log is {log}")
+    if document["state"] == "running" or timeout == 0:
+        return int(ExitCode.OK)
+    for worker in document["workers"]:
+        if worker["state"] != "RUNNING":
+            click.echo(f"  {_name(worker)} is {worker['state']}: {worker['reason']}", err=True)
+    if not in_time:
+        click.echo(f"not running within {timeout:g} s; {log} ends with:\n{_tail(log, begin)}", err=True)
+    return int(ExitCode.FAILED)
+
+
+def _request(config: Config, request: dict[str, Any]) -> dict[str, Any]:
+    reply = ask(config.runtime_dir, request)
+    if not reply.get("ok"):
+        raise UsageError(f"the daemon refused: {reply.get('error', 'it did not say why')}")
+    return reply
+
+
+def _known(worker_type: str) -> str:
+    if worker_type not in WORKER_TYPES:
+        raise UsageError(f"there is no worker type {worker_type!r}; there are {', '.join(WORKER_TYPES)}")
+    return worker_type
+
+
+def _until(condition: Callable[[], bool], timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _wait_for_type(config: Config, worker_type: str, verb: str, timeout: float) -> int:
+    """Wait until every process of the type is as ``verb`` wants it, or has failed; returns the exit code."""
+    wanted = "STOPPED" if verb == "stop" else "RUNNING"
+    ends = {wanted, "FATAL", "BACKOFF"}
+    workers: list[dict[str, Any]] = []
+
+    def is_settled() -> bool:
+        nonlocal workers
+        document = _request(config, {"cmd": "status"})["status"]
+        workers = [worker for worker in document["workers"] if worker["type"] == worker_type]
+        return all(worker["state"] in ends for worker in workers)
+
+    in_time = _until(is_settled, timeout)
+    for worker in workers:
+        reason = f": {worker['reason']}" if worker["reason"] else ""
+        click.echo(f"{_name(worker)} is {worker['state']}{reason}")
+    if all(worker["state"] == wanted for worker in workers) or timeout == 0:
+        return int(ExitCode.OK)
+    return int(ExitCode.FAILED if in_time else ExitCode.DRAIN_TIMEOUT)
+
+
+def _tail(log: Path, begin: int) -> str:
+    with log.open("rb") as stream:
+        stream.seek(begin)
+        lines = stream.read().decode(errors="replace").splitlines()
+    return "\n".join(lines[-_TAIL_LINES:]) or "(nothing)"
+
+
+def _name(worker: dict[str, Any]) -> str:
+    return f"{worker['type']}/{worker['index']}"
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    version = document["versions"]["pipelined"]
+    yield f"pipelined {version} (pid {document['pid']}) is {document['state']}, since {document['since']}"
+    rows = [_COLUMNS, *map(_row, document["workers"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _row(worker: dict[str, Any]) -> tuple[str, ...]:
+    why = [worker["reason"]] if worker["reason"] else []
+    if worker["next_try"]:
+        why.append(f"next try {worker['next_try']}")
+    if worker["paused"]:
+        why.append("paused")
+    if not why and worker["last_exit"]:
+        why.append(f"before: {worker['last_exit']}")
+    cells = (
+        worker["pid"],
+        worker["since"],
+        worker["restarts"],
+        worker["records_in"],
+        worker["records_out"],
+        sum(worker["dead_letters"].values()),
+        worker["lag"],
+        worker["in_flight"],
+    )
+    return (
+        _name(worker),
+        worker["state"],
+        *("-" if cell is None else str(cell) for cell in cells),
+        "; ".join(why),
+    )

@@ -1,0 +1,231 @@
+"""The control socket: requests of operators, served in the supervisor's own loop and never blocking it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from pipelined.errors import AlreadyRunningError, UnavailableError, UsageError
+from pipelined.supervisor.protocol import MOST_REQUEST, address, pack, socket_path, unpack
+from pipelined.supervisor.timers import Timers
+
+__all__ = ["Control"]
+
+log = logging.getLogger("pipelined.supervisor")
+
+_IDLE_S = 5.0
+_MOST_CONNECTIONS = 32
+_SO_PEERGROUPS = 59  # Linux 4.13; the socket module has no name for it
+_GROUPS_BYTES = 1024  # the most that getsockopt() takes: 256 groups
+
+
+class Control:
+    """Listens on ``control.sock`` in the runtime folder, for root, the daemon's user and its group.
+
+    ``answer`` gets each request and returns the reply; a UsageError of it is the reply's error. A
+    connection may send many requests; one that says nothing whole for 5 s is closed.
+    """
+
+    def __init__(
+        self,
+        runtime_dir: str,
+        selector: selectors.BaseSelector,
+        timers: Timers,
+        answer: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        self.path = socket_path(runtime_dir)
+        self.selector = selector
+        self.timers = timers
+        self.answer = answer
+        self.connections: set[_Connection] = set()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._inode = 0
+
+    def open(self) -> None:
+        """Listen. Raises AlreadyRunningError where somebody answers on that path already."""
+        listener = self._listener
+        listener.setblocking(False)
+        try:
+            if not self.path.parent.is_dir():
+                self.path.parent.mkdir(mode=0o750, parents=True)
+            self._take_over()
+            # Nobody may connect before the mode is right, so it is right from the start.
+            mask = os.umask(0o117)
+            try:
+                with address(self.path) as where:
+                    listener.bind(where)
+            finally:
+                os.umask(mask)
+            self._inode = self.path.stat().st_ino
+        except OSError as error:
+            raise UnavailableError(
+                f"the control socket {self.path} cannot be made: {error.strerror}; create its folder for "
+                f"this user, or set runtime_dir to one that is writable"
+            ) from error
+        listener.listen(_MOST_CONNECTIONS)
+        self.selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def _take_over(self) -> None:
+        """Remove the socket that a killed daemon left behind, but never that of a living one."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, address(self.path) as where:
+            probe.setblocking(False)
+            try:
+                probe.connect(where)
+            except FileNotFoundError:
+                return
+            except ConnectionRefusedError:
+                if self.path.is_socket():
+                    self.path.unlink()
+                return
+            except BlockingIOError:
+                pass  # its queue is full: somebody lives there
+        raise AlreadyRunningError(
+            f"another daemon answers on {self.path}; give this one its own runtime_dir, as well as its "
+            f"own state_dir"
+        )
+
+    def close(self) -> None:
+        """Close all connections and remove the socket, if it is still ours."""
+        for connection in list(self.connections):
+            connection.close()
+        with contextlib.suppress(FileNotFoundError):
+            if self._inode and self.path.stat().st_ino == self._inode:
+                self.path.unlink()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptors only, as a child does."""
+        self._listener.close()
+        for connection in self.connections:
+            connection.socket.close()
+
+    def _accept(self, _mask: int) -> None:
+        try:
+            peer, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.warning("the control socket takes no connection for a second: %s", error)
+            self.selector.unregister(self._listener)
+            self.timers.set(self, 1.0, self._listen_again)
+            return
+        peer.setblocking(False)
+        connection = _Connection(self, peer)
+        if not _may_control(peer):
+            log.warning("a peer on the control socket was refused: it is not of this daemon's user or group")
+            connection.refuse("only root, the daemon's user and its group may control it")
+        elif len(self.connections) > _MOST_CONNECTIONS:
+            connection.refuse("too many connections; try again")
+
+    def _listen_again(self) -> None:
+        self.selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+
+class _Connection:
+    """One peer: what it sent so far, and what it has not taken yet."""
+
+    def __init__(self, control: Control, peer: socket.socket) -> None:
+        self.socket = peer
+        self._control = control
+        self._inbox = bytearray()
+        self._outbox = bytearray()
+        self._last = False  # nothing more is read; closed when the outbox is empty
+        control.connections.add(self)
+        control.selector.register(peer, selectors.EVENT_READ, self._ready)
+        control.timers.set(self, _IDLE_S, self.close)
+
+    def refuse(self, why: str) -> None:
+        """Reply with an error and hang up."""
+        self._reject(why)
+        self._go_on()
+
+    def close(self) -> None:
+        """Hang up."""
+        if self in self._control.connections:
+            self._control.connections.remove(self)
+            self._control.timers.cancel(self)
+            self._control.selector.unregister(self.socket)
+            self.socket.close()
+
+    def _ready(self, mask: int) -> None:
+        try:
+            if mask & selectors.EVENT_READ:
+                received = self.socket.recv(MOST_REQUEST)
+                self._inbox += received
+                self._last = not received
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broke(error)
+            return
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer what has come, one request after the other: the next once the last reply is taken."""
+        while True:
+            try:
+                if self._outbox:
+                    del self._outbox[: self.socket.send(self._outbox)]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._broke(error)
+                return
+            if self._outbox:
+                self._control.selector.modify(self.socket, selectors.EVENT_WRITE, self._ready)
+                return
+            if self._last:
+                self.close()
+                return
+            line, end, rest = self._inbox.partition(b"\n")
+            if len(line) > MOST_REQUEST:
+                self._reject(f"a request has at most {MOST_REQUEST} bytes")
+            elif end:
+                self._inbox = rest
+                self._serve(bytes(line))
+            else:
+                self._control.selector.modify(self.socket, selectors.EVENT_READ, self._ready)
+                return
+
+    def _serve(self, line: bytes) -> None:
+        try:
+            request = unpack(line)
+        except ValueError as error:
+            self._reject(str(error))
+            return
+        try:
+            reply = {"ok": True, **self._control.answer(request)}
+        except UsageError as error:
+            reply = {"ok": False, "error": str(error)}
+        except Exception:
+            # A question must never end the daemon.
+            log.exception("a request on the control socket could not be answered: %s", request)
+            reply = {"ok": False, "error": "the daemon could not answer that; its log has the traceback"}
+        self._outbox += pack(reply)
+        self._control.timers.set(self, _IDLE_S, self.close)
+
+    def _reject(self, why: str) -> None:
+        self._outbox += pack({"ok": False, "error": why})
+        self._last = True
+
+    def _broke(self, error: OSError) -> None:
+        log.debug("a connection on the control socket broke: %s", error)
+        self.close()
+
+
+def _may_control(peer: socket.socket) -> bool:
+    """Root, our own user, or a member of our group: also should the socket's mode have been changed."""
+    _, uid, gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid in {0, os.geteuid()} or gid == os.getegid():
+        return True
+    try:
+        groups = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+    except OSError:
+        return False  # more groups than fit: not worth guessing
+    return os.getegid() in struct.unpack(f"{len(groups) // 4}I", groups)

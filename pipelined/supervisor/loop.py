@@ -1,0 +1,229 @@
+"""The supervisor: one process, one thread, one loop. It forks the workers and never does their work."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from pipelined.config.tree import Config
+from pipelined.errors import ExitCode, UsageError
+from pipelined.stats.slots import SharedStats, WorkerState
+from pipelined.stats.status import document
+from pipelined.supervisor.child import Entry, live
+from pipelined.supervisor.control import Control
+from pipelined.supervisor.order import StartOrder, StopOrder
+from pipelined.supervisor.pidfile import Pidfile
+from pipelined.supervisor.process import Process
+from pipelined.supervisor.signals import Signals
+from pipelined.supervisor.states import Worker, WorkerSpec
+from pipelined.supervisor.timers import Timers
+
+__all__ = ["Supervisor", "WorkerSpec"]
+
+log = logging.getLogger("pipelined.supervisor")
+
+#: One Ctrl-C may come twice, from the terminal and from a parent that passes it on.
+_SAME_SIGNAL_S = 0.5
+_SECOND_SIGNAL_S = 2.0
+
+
+class Supervisor:
+    """Runs ``specs``, in the order of the flow, until it is told to stop or a worker's end says so.
+
+    ``entry`` is called in each child (see ``child.Entry``), ``on_ready`` once, here, when every type has
+    been started. ``stats`` must have a slot for each process. Make no thread in this process before or
+    while it runs: forking would not be safe any more.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        specs: Sequence[WorkerSpec],
+        entry: Entry,
+        *,
+        stats: SharedStats,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self._specs = specs
+        self._entry = entry
+        self._stats = stats
+        self._on_ready = on_ready
+        self._exits_on_fatal = config.supervisor.on_fatal == "exit"
+        self._pid = 0
+        self._timers = Timers()
+        self._pidfile = Pidfile(config.state_dir)
+        self._selector = selectors.DefaultSelector()
+        self._control = Control(config.runtime_dir, self._selector, self._timers, self._answer)
+        self._signals: Signals | None = None
+        self.workers = [
+            Worker(spec, stats.slot(spec.type, index), config.supervisor, self._timers, self._fork)
+            for spec in specs
+            for index in range(spec.processes)
+        ]
+        self._starting: StartOrder | None = StartOrder(specs, self.workers, self._timers)
+        self._stopping: StopOrder | None = None
+        self._stop_signals: list[tuple[float, signal.Signals]] = []
+        self._forced = False
+        self._fatal_code = 0
+
+    def run(self) -> int:
+        """Serve until the end and return the daemon's exit code.
+
+        0: stopped, everything drained. 78 or another code of a worker: it is FATAL, and on_fatal is
+        "exit" or none is left. 124: a drain took too long and was cut off. 128 + n: cut off by a second
+        signal n. 1: a worker failed while it stopped. Raises AlreadyRunningError where another daemon has
+        the state folder or the control socket, UnavailableError where these cannot be made.
+        """
+        self._pid = os.getpid()
+        self._pidfile.acquire()
+        try:
+            self._control.open()
+            self._signals = Signals()
+            self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
+            log.info("the supervisor (pid %d) starts %d workers", self._pid, len(self.workers))
+            while not self._advance():
+                for key, mask in self._selector.select(self._timers.wait()):
+                    key.data(mask)
+                self._timers.run()
+        finally:
+            self._clean_up()
+        code = self._exit_code()
+        log.info("the supervisor ends with exit code %d", code)
+        return code
+
+    def _advance(self) -> bool:
+        """Take the next step of starting or stopping, if it is due; True when all is over."""
+        if self._stopping is None:
+            self._judge_fatal()
+        if self._stopping is not None:
+            return self._stopping.advance()
+        if self._starting is not None and self._starting.advance():
+            self._starting = None
+            log.info("every worker type has been started; the daemon is %s", self._state())
+            if self._on_ready is not None:
+                self._on_ready()
+        return False
+
+    def _judge_fatal(self) -> None:
+        fatal = [worker for worker in self.workers if worker.state is WorkerState.FATAL]
+        if fatal and (self._exits_on_fatal or len(fatal) == len(self.workers)):
+            code = fatal[0].last_exit
+            self._fatal_code = code if code > 0 else 128 - code if code < 0 else ExitCode.SOFTWARE
+            self._stop(f"worker {fatal[0].type}/{fatal[0].index} is FATAL")
+
+    def _stop(self, why: str) -> None:
+        if self._stopping is None:
+            log.info("the daemon stops: %s", why)
+            self._starting = None
+            self._stopping = StopOrder(self._specs, self.workers)
+
+    def _on_signals(self, _mask: int) -> None:
+        assert self._signals is not None
+        for number in self._signals.received():
+            if number is signal.SIGHUP:
+                log.warning("SIGHUP changes nothing: restart the daemon to have it read its configuration")
+            else:
+                self._on_stop_signal(number)
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        now = time.monotonic()
+        if self._stop_signals and now - self._stop_signals[-1][0] < _SAME_SIGNAL_S:
+            return
+        self._stop_signals.append((now, number))
+        if len(self._stop_signals) == 1:
+            self._stop(number.name)
+        elif len(self._stop_signals) == 2:
+            log.warning("a second signal: what has not drained in %g s is killed", _SECOND_SIGNAL_S)
+            self._timers.set("second signal", _SECOND_SIGNAL_S, self._kill_all)
+        else:
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        for worker in self.workers:
+            if worker.process is not None:
+                self._forced = True
+                worker.kill("killed on a further signal")
+
+    def _fork(self, worker: Worker) -> Process:
+        def body(death_pipe: int) -> NoReturn:
+            self._forget()
+            live(self._entry, worker.type, worker.index, self._stats, parent=self._pid, death_pipe=death_pipe)
+
+        process = Process.fork(body)
+        self._selector.register(
+            process.pidfd, selectors.EVENT_READ, functools.partial(self._on_exit, worker, process)
+        )
+        return process
+
+    def _on_exit(self, worker: Worker, process: Process, _mask: int) -> None:
+        self._selector.unregister(process.pidfd)
+        worker.exited(process.reap())
+
+    def _forget(self) -> None:
+        """In a child: close all that is the supervisor's alone. The lock stays, see ``Pidfile``."""
+        # Only closed, never unregistered: the epoll instance itself is shared with the parent.
+        self._selector.close()
+        self._control.forget()
+        if self._signals is not None:
+            self._signals.forget()
+        for worker in self.workers:
+            if worker.process is not None:
+                worker.process.close()
+
+    def _clean_up(self) -> None:
+        for worker in self.workers:
+            if worker.process is not None:  # only after an exception of our own
+                worker.process.kill()
+                worker.process.reap()
+        self._control.close()
+        if self._signals is not None:
+            self._signals.close()
+        self._selector.close()
+        self._pidfile.release()
+
+    def _exit_code(self) -> int:
+        if self._fatal_code:
+            return self._fatal_code
+        if self._forced:
+            return 128 + self._stop_signals[-1][1]
+        return self._stopping.exit_code() if self._stopping is not None else ExitCode.OK
+
+    def _state(self) -> str:
+        if self._stopping is not None:
+            return "stopping"
+        if self._starting is not None:
+            return "starting"
+        up = all(worker.state is WorkerState.RUNNING or not worker.wanted for worker in self.workers)
+        return "running" if up else "degraded"
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request:
+            case {"cmd": "status"}:
+                reasons = {(worker.type, worker.index): worker.reason for worker in self.workers}
+                return {"status": document(self._stats, pid=self._pid, state=self._state(), reasons=reasons)}
+            case {"cmd": "stop", "type": str(name)}:
+                for worker in self._of(name):
+                    worker.stop()
+            case {"cmd": "start", "type": str(name)}:
+                if self._stopping is not None:
+                    raise UsageError("the daemon is stopping; start it again when it has ended")
+                for worker in self._of(name):
+                    worker.start()
+            case {"cmd": "stop"}:
+                self._stop("asked on the control socket")
+            case _:
+                raise UsageError("unknown command; this daemon knows status, stop [type] and start type")
+        return {"state": self._state()}
+
+    def _of(self, name: str) -> list[Worker]:
+        workers = [worker for worker in self.workers if worker.type == name]
+        if not workers:
+            known = ", ".join(dict.fromkeys(worker.type for worker in self.workers))
+            raise UsageError(f"there is no worker type {name!r} here; this daemon has {known}")
+        return workers

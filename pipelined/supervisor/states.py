@@ -1,0 +1,223 @@
+"""One supervised worker: its states, and what leads from one to the next."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelined.config import tree
+from pipelined.errors import ExitCode
+from pipelined.stats.slots import Slot, WorkerState
+from pipelined.stats.status import exit_in_words
+from pipelined.supervisor.backoff import Backoff
+from pipelined.supervisor.process import Process
+from pipelined.supervisor.timers import Timers
+
+__all__ = ["Worker", "WorkerSpec"]
+
+log = logging.getLogger("pipelined.supervisor")
+
+_ABORT_S = 5.0  # from SIGABRT, which writes the stacks, to SIGKILL
+_REMIND_S = 10.0  # a process that outlives SIGKILL waits in the kernel: all we can do is say so
+_LEVELS = {WorkerState.BACKOFF: logging.WARNING, WorkerState.FATAL: logging.ERROR}
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """A worker type to run: ``processes`` processes of it, with these settings."""
+
+    type: str
+    processes: int
+    settings: tree.Worker
+
+
+class Worker:
+    """One place for a process of a type.
+
+    STOPPED → STARTING → RUNNING → STOPPING → STOPPED; an end that nobody asked for leads to BACKOFF and
+    then STARTING again, or to FATAL; to EXITED where the daemon is stopping anyway. ``fork`` makes the
+    process and has ``exited`` called when it has ended. All its deadlines are one timer.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        slot: Slot,
+        settings: tree.Supervisor,
+        timers: Timers,
+        fork: Callable[[Worker], Process],
+    ) -> None:
+        self.type = spec.type
+        self.index = slot.index
+        self.state = WorkerState.STOPPED
+        self.reason = "not started yet"
+        self.process: Process | None = None
+        #: Whether it shall run: an end that nobody asked for is followed by a restart.
+        self.wanted = True
+        self.last_exit = 0
+        #: Its last drain took too long, and it was killed.
+        self.drain_exceeded = False
+        self._settings = spec.settings
+        self._slot = slot
+        self._timers = timers
+        self._fork = fork
+        self._backoff = Backoff(settings)
+        self._restarts = 0
+        self._next_try = 0.0
+        self._asked = False  # it was told to stop, so its end is no crash
+        self._trouble = ""  # why we killed it, if we did
+        self._started = 0.0
+        self._healthy_since = 0.0
+        self._enter(WorkerState.STOPPED, self.reason, quiet=True)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the next type need not wait for it any longer."""
+        return not self.wanted or self.state in {WorkerState.RUNNING, WorkerState.FATAL}
+
+    def start(self) -> None:
+        """Run it from now on: an operator's or the start order's wish. It clears back-off and FATAL."""
+        self.wanted = True
+        if self.process is None:
+            self._backoff.forget()
+            self._launch()
+
+    def stop(self) -> None:
+        """Run it no longer: drain, within its deadline. Harmless when repeated."""
+        self.wanted = False
+        if self.process is None:
+            self._timers.cancel(self)
+            if self.state is not WorkerState.STOPPED:
+                self._enter(WorkerState.STOPPED, "stopped")
+        elif not self._asked:
+            self._asked = True
+            self.drain_exceeded = False
+            self.process.terminate()
+            if self.state is not WorkerState.STOPPING:  # else it is being aborted, with a nearer deadline
+                self._enter(WorkerState.STOPPING, "told to drain")
+                self._timers.set(self, self._settings.drain_s, self._drain_is_over)
+
+    def kill(self, why: str) -> None:
+        """End its process now, for ``why``; it is restarted if it is wanted."""
+        if self.process is not None:
+            self._trouble = why
+            self.process.kill()
+            if self.state is not WorkerState.STOPPING:
+                self._enter(WorkerState.STOPPING, why)
+            self._timers.set(self, _REMIND_S, self._outlived)
+
+    def exited(self, code: int) -> None:
+        """Its process has ended and is reaped; ``code`` is its exit code, or minus the signal."""
+        self.process = None
+        self.last_exit = code
+        self._timers.cancel(self)
+        asked, self._asked = self._asked, False
+        words = exit_in_words(code)
+        reason = f"{self._trouble}; {words}" if self._trouble else words
+        if asked:
+            self._enter(WorkerState.STOPPED, "stopped" if code == 0 else reason)
+            if self.wanted:
+                self._launch()
+        elif self.wanted:
+            self._crashed(reason, final=code == ExitCode.CONFIG)
+        else:
+            self._enter(WorkerState.EXITED, reason)
+
+    def _launch(self) -> None:
+        self._trouble = ""
+        self._healthy_since = 0.0
+        self._started = time.monotonic()
+        try:
+            self.process = self._fork(self)
+        except OSError as error:
+            self._crashed(f"it could not be started: {error}", final=False)
+            return
+        self._enter(WorkerState.STARTING, "")
+        self._timers.set(self, 0.002, self._look_for_ready)
+
+    def _look_for_ready(self) -> None:
+        assert self.process is not None
+        child = self._slot.child
+        now = time.monotonic()
+        age = now - self._started
+        # The page may still be its predecessor's.
+        if child.pid == self.process.pid and child.is_ready:
+            self._healthy_since = now
+            self._enter(WorkerState.RUNNING, "")
+            self._look_for_beat()
+        elif age >= self._settings.start_s:
+            self._abort(f"not ready within {self._settings.start_s:g} s")
+        else:
+            self._timers.set(self, 0.005 if age < 1 else 0.05, self._look_for_ready)
+
+    def _look_for_beat(self) -> None:
+        limit = self._settings.hang_s
+        age = (time.monotonic_ns() - self._slot.child.heartbeat_ns) / 1e9
+        if age >= limit:
+            self._abort(f"hung: no sign of its work loop for {age:.1f} s")
+        else:
+            self._timers.set(self, limit - age, self._look_for_beat)
+
+    def _abort(self, why: str) -> None:
+        assert self.process is not None
+        self._trouble = why
+        self.process.abort()
+        self._enter(WorkerState.STOPPING, why, level=logging.WARNING)
+        self._timers.set(self, _ABORT_S, lambda: self.kill(why))
+
+    def _drain_is_over(self) -> None:
+        self.drain_exceeded = True
+        self.kill(f"did not drain within {self._settings.drain_s:g} s")
+
+    def _outlived(self) -> None:
+        log.error(
+            "worker %s/%d (pid %d) does not die of SIGKILL: it waits in the kernel, for a disk or a mount",
+            self.type,
+            self.index,
+            self._slot.parent.pid,
+            extra={"worker": self.type, "index": self.index},
+        )
+        self._timers.set(self, _REMIND_S, self._outlived)
+
+    def _crashed(self, reason: str, *, final: bool) -> None:
+        now = time.monotonic()
+        healthy_for = now - self._healthy_since if self._healthy_since else 0.0
+        wait = None if final else self._backoff.failed(now, healthy_for)
+        if wait is None:
+            why = reason if final else f"given up after too many restarts; the last: {reason}"
+            self._enter(WorkerState.FATAL, why)
+        else:
+            self._next_try = time.time() + wait
+            self._enter(WorkerState.BACKOFF, reason)
+            self._timers.set(self, wait, self._restart)
+
+    def _restart(self) -> None:
+        self._restarts += 1
+        self._launch()
+
+    def _enter(
+        self, state: WorkerState, reason: str, *, level: int | None = None, quiet: bool = False
+    ) -> None:
+        self.state, self.reason = state, reason
+        if state is not WorkerState.BACKOFF:
+            self._next_try = 0.0
+        self._slot.parent.write(
+            state=state,
+            pid=self.process.pid if self.process else 0,
+            restarts=self._restarts,
+            last_exit=self.last_exit,
+            since=time.time(),
+            next_try=self._next_try,
+        )
+        if not quiet:
+            log.log(
+                level or _LEVELS.get(state, logging.INFO),
+                "worker %s/%d is %s%s",
+                self.type,
+                self.index,
+                state.name,
+                f": {reason}" if reason else "",
+                extra={"worker": self.type, "index": self.index, "state": state.name, "reason": reason},
+            )

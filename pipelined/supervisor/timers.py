@@ -1,0 +1,52 @@
+"""Timers by deadline on the monotonic clock: the one way in which the supervisor waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+
+__all__ = ["Timers"]
+
+#: So late that the process itself cannot have been running: a frozen container, a paused machine.
+_FROZEN_S = 5.0
+
+
+class Timers:
+    """At most one pending call for each key.
+
+    After the whole process stood still (it was frozen with its workers, or the machine was), every
+    deadline moves by that time: nobody is called hung for a time in which nobody could run.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pending: dict[Hashable, tuple[float, Callable[[], None]]] = {}
+
+    def set(self, key: Hashable, delay: float, call: Callable[[], None]) -> None:
+        """Call ``call`` in ``delay`` seconds, instead of what was pending for ``key``."""
+        self._pending[key] = (self._clock() + delay, call)
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget what is pending for ``key``, if anything is."""
+        self._pending.pop(key, None)
+
+    def wait(self) -> float | None:
+        """Seconds to the next deadline, 0 if it has passed; None without any."""
+        if not self._pending:
+            return None
+        return max(0.0, min(when for when, _ in self._pending.values()) - self._clock())
+
+    def run(self) -> None:
+        """Make the calls that are due."""
+        if not self._pending:
+            return
+        now = self._clock()
+        late = now - min(when for when, _ in self._pending.values())
+        if late > _FROZEN_S:
+            self._pending = {key: (when + late, call) for key, (when, call) in self._pending.items()}
+        for key in [key for key, (when, _) in self._pending.items() if when <= now]:
+            due = self._pending.get(key)
+            # An earlier call of this round may have cancelled it or set it anew.
+            if due is not None and due[0] <= now:
+                del self._pending[key]
+                due[1]()

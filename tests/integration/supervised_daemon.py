@@ -1,0 +1,107 @@
+"""A daemon whose workers do what a test orders: run as a script by ``supervised.py``, never imported."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelined.config import tree
+from pipelined.errors import ConfigError, PipelinedError
+from pipelined.stats.slots import Child, SharedStats
+from pipelined.supervisor.loop import Supervisor, WorkerSpec
+from pipelined.supervisor.preload import preload
+
+
+class Panic(BaseException):
+    """As a Rust extension raises one."""
+
+
+ORDER = json.loads(sys.argv[1])
+EVENTS = os.open(Path(ORDER["folder"]) / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def tell(worker: str, index: int, what: str) -> None:
+    line = {"t": time.monotonic(), "worker": worker, "index": index, "what": what, "pid": os.getpid()}
+    os.write(EVENTS, json.dumps(line).encode() + b"\n")
+
+
+def entry(worker: str, index: int, stats: SharedStats, should_stop: Callable[[], bool]) -> int:
+    tell(worker, index, "start")
+    child = stats.slot(worker, index).child
+    does = ORDER["workers"][worker]
+    if "once" in does and child.generation > 1:
+        does = {}
+    act(does, child)
+    child.ready()
+    child.beat()
+    tell(worker, index, "ready")
+    lives_until = time.monotonic() + does.get("lives", 1e9)
+    while not should_stop() and time.monotonic() < lives_until:
+        child.beat()
+        if "hangs" in does:
+            hang_in_this_function()
+        time.sleep(0.005)
+    if should_stop():
+        tell(worker, index, "stop")
+        time.sleep(does.get("drains", 0))
+    tell(worker, index, "end")
+    return int(does.get("exit", 0))
+
+
+def act(does: dict[str, object], child: Child) -> None:
+    """What goes before being ready."""
+    if "waits" in does:
+        time.sleep(float(str(does["waits"])))
+    if "dies" in does:
+        os._exit(int(str(does["dies"])))
+    if "killed" in does:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "forks" in does and os.fork() == 0:
+        while True:
+            time.sleep(1)
+    match does.get("raises"):
+        case "config":
+            raise ConfigError("kafka.bootstrap is wrong")
+        case "error":
+            raise RuntimeError("nobody expected this")
+        case "panic":
+            raise Panic("a panic")
+        case _:
+            pass
+
+
+def hang_in_this_function() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    preload(ORDER.get("modules", ()))
+    specs = []
+    for name, does in ORDER["workers"].items():
+        settings = tree.Worker(**{key: does[key] for key in ("start_s", "hang_s", "drain_s") if key in does})
+        specs.append(WorkerSpec(name, does.get("processes", 1), settings))
+    config = tree.Config(
+        state_dir=ORDER["state_dir"],
+        runtime_dir=ORDER["runtime_dir"],
+        supervisor=tree.Supervisor(**ORDER["supervisor"]),
+    )
+    stats = SharedStats({spec.type: spec.processes for spec in specs})
+    supervisor = Supervisor(config, specs, entry, stats=stats, on_ready=lambda: tell("daemon", 0, "ready"))
+    try:
+        return supervisor.run()
+    except PipelinedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
