@@ -17,6 +17,8 @@ from pipelined.logs.masking import mask
 
 __all__ = ["main_wrapper", "run"]
 
+_STDOUT = 1
+
 
 def main_wrapper(group: click.Command) -> Callable[[], NoReturn]:
     """The entry point that runs ``group`` with the arguments of the process, and ends the process."""
@@ -57,7 +59,7 @@ def run(group: click.Command, arguments: Sequence[str]) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             # Nothing more can be written, and the interpreter must not try to at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         else:
             click.echo(f"error: {mask(str(error))}", err=True)
         return int(ExitCode.FAILED)
@@ -71,5 +73,5 @@ def run(group: click.Command, arguments: Sequence[str]) -> int:
 def _reader_is_gone() -> bool:
     """Whether it is our standard output that broke, and not a connection of the command."""
     poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
+    poll.register(_STDOUT, select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

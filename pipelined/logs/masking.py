@@ -24,9 +24,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END|\Z)", re.DOTALL),
         rf"\1{MASKED}\2",
     ),
-    # The query of a URL: which parameters sign differs from store to store, so none is kept.
-    (re.compile(r"(://[^\s\"'<>?\\]{0,4096}\?)[^\s\"'<>\\]+"), rf"\1{MASKED}"),
-    # The same without scheme and host, as HTTP clients log a request line.
+    # A signature in a URL without scheme and host, as HTTP clients log a request line.
     (
         re.compile(
             r"([?&](?:amp;)?(?:x-(?:amz|goog)-[a-z-]{1,40}|sig|se|sp|sv|sr|st|skoid|policy|expires|key-pair-id)"
@@ -35,8 +33,6 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\1{MASKED}",
     ),
-    # A password in the host part of a URL; without a colon it is a name (abfss://workspace@onelake…).
-    (re.compile(r"(://[^\s\"'<>/@:]{0,256}:)[^\s\"'<>/]{1,1024}@"), rf"\1{MASKED}@"),
     (
         re.compile(r"\b(Bearer|Basic|SharedAccessSignature)(\s+)[A-Za-z0-9._~+/=%&-]+", re.IGNORECASE),
         rf"\1\2{MASKED}",
@@ -59,12 +55,28 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 
+_AFTER_SCHEME = re.compile(r"://[^\s\"'<>\\]+")
+
 
 def mask(text: str) -> str:
     """``text`` with everything that looks like a secret replaced by ``***``."""
+    text = _AFTER_SCHEME.sub(_without_secrets, text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _without_secrets(match: re.Match[str]) -> str:
+    """What follows a URL's scheme, without its query and without a password before its host.
+
+    Which parameters sign differs from store to store, so none is kept.
+    """
+    address, mark, query = match[0].partition("?")
+    start, slash, path = address[3:].partition("/")
+    user, at, host = start.rpartition("@")
+    if ":" in user:
+        user = user.partition(":")[0] + ":" + MASKED
+    return f"://{user}{at}{host}{slash}{path}{mark}{MASKED if query else ''}"
 
 
 def is_secret_name(name: str) -> bool:
