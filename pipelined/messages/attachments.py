@@ -1,14 +1,31 @@
-"""An attachment's identity, expiry and place: pure functions of its event and URL."""
+"""An attachment's identity, expiry and place: pure functions of its event and URL.
+
+URLs are taken apart here once, by hand: the general parsers of the standard library cost ten times as
+much as everything else that is done for an attachment.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 import unicodedata
 import uuid
-from urllib.parse import parse_qsl, unquote_to_bytes, urlencode, urlsplit, urlunsplit
+from typing import NamedTuple
+from urllib.parse import unquote, unquote_to_bytes
 
-__all__ = ["attachment_id", "blob_path", "disambiguate", "expiry", "file_name", "file_type", "unsigned"]
+__all__ = [
+    "Link",
+    "attachment_id",
+    "disambiguate",
+    "expiry",
+    "file_name",
+    "file_type",
+    "folder",
+    "parse_link",
+    "sanitise",
+    "unsigned",
+]
 
 #: The UUIDv5 namespace of attachment ids; a constant of this project, never to change.
 NAMESPACE = uuid.UUID("5b3a8a0e-6f1d-5c39-9a38-0d6f1c1b7e52")
@@ -19,42 +36,68 @@ _SIGNING = frozenset(
     "expires systemdate awsaccesskeyid key-pair-id policy token".split()
 )
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f]')
+_PLAIN = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_. -]*[A-Za-z0-9_-])?")
 _NAME_BYTES = 255
 
 
-def _signs(name: str) -> bool:
-    name = name.lower()
-    return name in _SIGNING or name.startswith(("x-amz-", "x-goog-"))
+class Link(NamedTuple):
+    """What a URL says: without its signature, until when it holds (None: it does not say), and its name.
+
+    ``unsigned`` is the URL with user-info, fragment and signing parameters cut out and the rest as it
+    stands: what logs, results and tables may show. ``name`` is the last path segment, percent-decoded,
+    its basename, sanitised; ``attachment`` if empty.
+    """
+
+    unsigned: str
+    expiry: dt.datetime | None
+    name: str
+
+
+def parse_link(url: str) -> Link:
+    """Take a URL apart; anything is accepted, judging it is the URL policy's business."""
+    rest = url.partition("#")[0]
+    base, _, query = rest.partition("?")
+    scheme, colon, after = base.partition("://")
+    if not colon:
+        scheme, after = "", base
+    authority, slash, path = after.partition("/")
+    bare = scheme + colon + authority.rpartition("@")[2] + slash + path
+    expires = None
+    if query:
+        kept: list[str] = []
+        signing: dict[str, str] = {}
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            name = name.lower()
+            if name in _SIGNING or name.startswith(("x-amz-", "x-goog-")):
+                signing[name] = value
+            else:
+                kept.append(pair)
+        if kept:
+            bare += "?" + "&".join(kept)
+        expires = _expiry(signing)
+    return Link(bare, expires, _name(path.rpartition("/")[2] if slash else ""))
 
 
 def unsigned(url: str) -> str:
-    """The URL without user-info, fragment and signature: what logs, results and tables may show."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url.split("?", 1)[0].split("#", 1)[0]
-    host = parts.netloc.rpartition("@")[2]
-    query = parts.query
-    if query:
-        kept = [(k, v) for k, v in parse_qsl(query, keep_blank_values=True) if not _signs(k)]
-        query = urlencode(kept)
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))
-
-
-def attachment_id(trace_id: str, url: str) -> str:
-    """The identity of one attachment: UUIDv5 of the trace id and the URL without its signature."""
-    return str(uuid.uuid5(NAMESPACE, f"{trace_id}\n{unsigned(url)}"))
+    """The URL as logs, results and tables may show it."""
+    return parse_link(url).unsigned
 
 
 def expiry(url: str) -> dt.datetime | None:
     """When a presigned URL ends, or None where it does not say (S3, Azure SAS and ClaimX styles)."""
+    return parse_link(url).expiry
+
+
+def _expiry(query: dict[str, str]) -> dt.datetime | None:
     try:
-        query = {k.lower(): v for k, v in parse_qsl(urlsplit(url).query)}
         if "x-amz-date" in query and "x-amz-expires" in query:
-            start = dt.datetime.strptime(query["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
-            return start + dt.timedelta(seconds=int(query["x-amz-expires"]))
+            # The basic format; fromisoformat() reads it, and strptime() takes twenty times as long.
+            return dt.datetime.fromisoformat(query["x-amz-date"]) + dt.timedelta(
+                seconds=int(query["x-amz-expires"])
+            )
         if "se" in query and "sig" in query:
-            end = dt.datetime.fromisoformat(query["se"])
+            end = dt.datetime.fromisoformat(unquote(query["se"]))
             return end if end.tzinfo else end.replace(tzinfo=dt.UTC)
         if "systemdate" in query and "expires" in query:
             return dt.datetime.fromtimestamp(
@@ -65,8 +108,19 @@ def expiry(url: str) -> dt.datetime | None:
     return None
 
 
+def attachment_id(trace_id: str, link: Link) -> str:
+    """The identity of one attachment: UUIDv5 of the trace id and the URL without its signature."""
+    name = f"{trace_id}\n{link.unsigned}".encode("utf-8", "replace")
+    digest = hashlib.sha1(NAMESPACE.bytes + name, usedforsecurity=False).digest()  # as RFC 9562 has it
+    text = digest[:16].hex()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+
 def sanitise(part: str, fallback: str) -> str:
     """One part of a path, safe on every file system and store; ``fallback`` where nothing is left."""
+    if len(part) <= _NAME_BYTES and _PLAIN.fullmatch(part):
+        return part
     text = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", part)).strip(". ")
     return _cut(text, _NAME_BYTES).strip(". ") or fallback
 
@@ -81,27 +135,26 @@ def _cut(name: str, limit: int, tail: str = "") -> str:
     return stem + tail + dot + extension
 
 
-def url_name(url: str) -> str:
-    """The last path segment of a URL: percent-decoded, basename, sanitised; ``attachment`` if empty."""
-    segment = urlsplit(url).path.rpartition("/")[2]
+def _name(segment: str) -> str:
+    if len(segment) <= _NAME_BYTES and _PLAIN.fullmatch(segment):
+        return segment
     decoded = unquote_to_bytes(segment).decode("utf-8", "replace")
     return sanitise(re.split(r"[/\\]", decoded)[-1], "attachment")
 
 
-def file_name(url: str, status_subtype: str, assignment_id: str, estimate_version: str | None) -> str:
+def file_name(link: Link, status_subtype: str, assignment_id: str, estimate_version: str | None) -> str:
     """The file name of an attachment's blob path, by the rules of its event's subtype."""
     middle = ""
     if status_subtype == "firstNoticeOfLossReceived":
         middle = "FNOL_"
     elif status_subtype == "estimatePackageReceived":
         middle = f"{estimate_version or 'unknown'}_"
-    return sanitise(f"{assignment_id}_{middle}{url_name(url)}", "attachment")
+    return sanitise(f"{assignment_id}_{middle}{link.name}", "attachment")
 
 
-def blob_path(trace_id: str, status_subtype: str, assignment_id: str, name: str) -> str:
-    """``{status_subtype}/{assignment_id}/{trace_id}/{name}``, each part sanitised."""
-    parts = (sanitise(status_subtype, "_"), sanitise(assignment_id, "_"), sanitise(trace_id, "_"), name)
-    return "/".join(parts)
+def folder(trace_id: str, status_subtype: str, assignment_id: str) -> str:
+    """``{status_subtype}/{assignment_id}/{trace_id}``, each part sanitised: the place of an event's files."""
+    return f"{sanitise(status_subtype, '_')}/{sanitise(assignment_id, '_')}/{sanitise(trace_id, '_')}"
 
 
 def disambiguate(name: str, identity: str) -> str:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from pipelined.errors import BugError, PermanentError, PoisonError, RecordError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.messages import attachments as attachment
@@ -158,14 +160,16 @@ class IngestStage:
         ingested = Output(Stream.INGESTED, key, value, headers, record.partition.number, arrival)
         if not urls:
             return Done(record, (ingested,))
+        subtype = event_type.rpartition(".")[2]
         head = _Head(
             trace_id=trace_id,
             key=key,
             event_type=self._domain,
-            subtype=event_type.rpartition(".")[2],
+            subtype=subtype,
             assignment_id=assignment_id or "",
             estimate_version=to_text(data.get("estimateVersion")),
             moment=moment.isoformat().replace("+00:00", "Z"),
+            folder=attachment.folder(trace_id, subtype, assignment_id or ""),
             headers=headers,
         )
         return Done(record, (ingested, *self._tasks(record, head, urls)))
@@ -176,12 +180,13 @@ class IngestStage:
         ids: set[str] = set()
         now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
         for url in urls:
-            identifier = attachment.attachment_id(head.trace_id, url)
+            link = attachment.parse_link(url)
+            identifier = attachment.attachment_id(head.trace_id, link)
             if identifier in ids:
                 continue  # the same file, listed or signed twice
             ids.add(identifier)
-            task = _task(head, url, identifier, names)
-            error = self._refusal(url, now)
+            task = _task(head, url, link, identifier, names)
+            error = self._refusal(url, link.expiry, now)
             if error is None:
                 outputs.append(Output(Stream.PENDING, head.key, encode(task), head.headers))
                 continue
@@ -193,56 +198,40 @@ class IngestStage:
             outputs.append(self._envelope.dead_letter(Stream.DLQ, origin, error, task, encode(task)))
         return outputs
 
-    def _refusal(self, url: str, now: dt.datetime) -> PermanentError | None:
+    def _refusal(self, url: str, expires: dt.datetime | None, now: dt.datetime) -> PermanentError | None:
         try:
             self._policy.check(url)
         except PermanentError as error:
             return error
-        end = attachment.expiry(url)
-        if end is not None and end <= now:
-            return PermanentError("expired", f"the URL's signature ended at {end.isoformat()}")
+        if expires is not None and expires <= now:
+            return PermanentError("expired", f"the URL's signature ended at {expires.isoformat()}")
         return None
 
 
-class _Head:
-    """What all tasks of one event share."""
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What all tasks of one event share; ``moment`` is its time in ISO-8601 UTC."""
 
-    def __init__(
-        self,
-        *,
-        trace_id: str,
-        key: bytes,
-        event_type: str,
-        subtype: str,
-        assignment_id: str,
-        estimate_version: str | None,
-        moment: str,
-        headers: Headers,
-    ) -> None:
-        self.trace_id = trace_id
-        self.key = key
-        self.event_type = event_type
-        self.subtype = subtype
-        self.assignment_id = assignment_id
-        self.estimate_version = estimate_version
-        self.moment = moment
-        self.headers = headers
+    trace_id: str
+    key: bytes
+    event_type: str
+    subtype: str
+    assignment_id: str
+    estimate_version: str | None
+    moment: str
+    folder: str
+    headers: Headers
 
 
-def _task(head: _Head, url: str, identifier: str, names: set[str]) -> DownloadTask:
-    try:
-        name = attachment.file_name(url, head.subtype, head.assignment_id, head.estimate_version)
-    except ValueError:  # no URL at all; the policy refuses it, but it still needs a place in the record
-        name = "attachment"
+def _task(head: _Head, url: str, link: attachment.Link, identifier: str, names: set[str]) -> DownloadTask:
+    name = attachment.file_name(link, head.subtype, head.assignment_id, head.estimate_version)
     if name in names:
         name = attachment.disambiguate(name, identifier)
     names.add(name)
-    end = attachment.expiry(url)
     return DownloadTask(
         trace_id=head.trace_id,
         attachment_id=identifier,
         attachment_url=url,
-        blob_path=attachment.blob_path(head.trace_id, head.subtype, head.assignment_id, name),
+        blob_path=f"{head.folder}/{name}",
         status_subtype=head.subtype,
         file_type=attachment.file_type(name),
         assignment_id=head.assignment_id,
@@ -250,7 +239,7 @@ def _task(head: _Head, url: str, identifier: str, names: set[str]) -> DownloadTa
         event_subtype=head.subtype,
         original_timestamp=head.moment,
         estimate_version=head.estimate_version,
-        expires_at=None if end is None else end.isoformat().replace("+00:00", "Z"),
+        expires_at=None if link.expiry is None else link.expiry.isoformat().replace("+00:00", "Z"),
     )
 
 
@@ -301,5 +290,7 @@ def attachment_urls(value: object) -> list[str]:
             value = [value]
     if not isinstance(value, list):
         return []
-    texts = (entry if isinstance(entry, str) else encode(entry).decode() for entry in value if entry)
+    texts = (
+        entry if isinstance(entry, str) else encode(entry).decode() for entry in value if entry is not None
+    )
     return [text for text in texts if text]

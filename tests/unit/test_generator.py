@@ -15,7 +15,7 @@ import pytest
 
 from pipelined.local.fileserver import expected_body
 from pipelined.local.generator import Day, Summary
-from pipelined.messages.attachments import expiry, url_name
+from pipelined.messages.attachments import expiry, parse_link
 
 FILES = "http://127.0.0.1:18080"
 START = dt.datetime(2026, 1, 6, 7, 30, tzinfo=dt.UTC)
@@ -130,7 +130,7 @@ def test_every_fault_occurs_in_its_share(made: Generated) -> None:
         assert ordered[fault] == faults[fault] > 0
     for fault in ("redirect", "astray", "wrongtype", "disguised"):
         assert ordered[fault] == faults[fault] > 0
-    names = [url_name(url) for url in made.urls]
+    names = [parse_link(url).name for url in made.urls]
     assert names.count("setup.exe") == faults["program"] > 0
     hosts = Counter(urlsplit(url).hostname for url in made.urls)
     assert hosts.keys() == {"127.0.0.1", "files.attacker.example", "169.254.169.254"}
@@ -158,7 +158,7 @@ def test_some_events_have_the_same_name_twice_under_different_folders(made: Gene
     twice = 0
     for event in made.assigned:
         urls = event["data"]["attachments"]
-        names = [url_name(url) for url in urls]
+        names = [parse_link(url).name for url in urls]
         if len(set(names)) < len(names):
             twice += 1
             assert len({urlsplit(url).path for url in urls}) == len(urls)
