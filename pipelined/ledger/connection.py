@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -23,8 +24,25 @@ _TIMEOUT = 15.0
 _log = logging.getLogger("pipelined.ledger")
 _offset: Any = OffsetSpec  # its constructors carry no types
 
-# The client mends lost connections by itself, and says so as errors on the way.
-_MENDED = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
+# The client mends these by itself, and tells them on the way; a partition that is new, or moves, has no
+# leader for a moment.
+_PASSING = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
 _MISSING = frozenset(
     {
         KafkaError._UNKNOWN_PARTITION,
@@ -92,14 +110,19 @@ class Connection:
         self, places: Sequence[Place], which: Any, isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
     ) -> dict[Place, int]:
         asked = {TopicPartition(*place): which for place in places}
-        try:
-            answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_TIMEOUT)
-            return {
-                (place.topic, place.partition): answer.result(_TIMEOUT).offset
-                for place, answer in answers.items()
-            }
-        except (KafkaException, TimeoutError) as error:
-            raise self._unreachable(error) from error
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=_TIMEOUT)
+                return {
+                    (place.topic, place.partition): answer.result(_TIMEOUT).offset
+                    for place, answer in answers.items()
+                }
+            except (KafkaException, TimeoutError) as error:
+                passing = isinstance(error, KafkaException) and error.args[0].code() in _PASSING
+                if time.monotonic() > deadline or not passing:
+                    raise self._unreachable(error) from error
+                time.sleep(0.1)
 
     def _unreachable(self, error: Exception) -> UnavailableError:
         return UnavailableError(
@@ -121,7 +144,7 @@ def receive(consumer: Consumer, timeout: float, most: int = 5000) -> list[Any]:
         error = message.error()
         if error is None or is_end(message) or is_missing(message):
             found.append(message)
-        elif error.fatal() or not (error.retriable() or error.code() in _MENDED):
+        elif error.fatal() or error.code() not in _PASSING:
             raise UnavailableError(f"the ledger can read no further: {error.str()}")
     return found
 

@@ -24,6 +24,8 @@ NEEDED = ("events_raw", "events_ingested", "events_dlq", "downloads_results", "d
 #: Those whose records carry headers that the ledger reads.
 _WITH_HEADERS = frozenset({"events_dlq", "downloads_dlq"})
 _PATIENCE = 15.0
+_OPEN_PATIENCE = 5.0
+_NEW_PATIENCE = 1.0
 
 
 def topic_name(config: Config, section: str) -> str:
@@ -68,18 +70,24 @@ class TopicReader:
         return records
 
     def read_to_end(self) -> Iterator[list[Record]]:
-        """Everything that is committed now, in batches."""
-        ends = self._connection.end(self._places)
+        """Everything that is written now, in batches.
+
+        Where its transaction is still open, it is waited for, but not beyond 5 s without any new record.
+        """
+        wanted = self._connection.written(self._places)
         heard = time.monotonic()
-        while any(self._at[place] < end for place, end in ends.items()):
+        while any(self._at[place] < end for place, end in wanted.items()):
             before = dict(self._at)
-            yield self.read(0.2)
+            yield self.read(0.1)
+            silence = time.monotonic() - heard
             if self._at != before:
                 heard = time.monotonic()
-            elif time.monotonic() - heard > _PATIENCE:
-                raise UnavailableError(
-                    f"Kafka at {self._connection.bootstrap} has records but delivered none in {_PATIENCE:g} s"
-                )
+            elif silence > _OPEN_PATIENCE:
+                visible = self._connection.end(self._places)
+                if all(self._at[place] >= min(end, visible[place]) for place, end in wanted.items()):
+                    return
+                if silence > _PATIENCE:
+                    raise self._silent()
 
     def hidden(self) -> int:
         """Records behind the first open transaction of their partition: nobody sees them until it ends."""
@@ -115,17 +123,26 @@ class TopicReader:
                     else:
                         yield message
             if left:
-                raise UnavailableError(
-                    f"Kafka at {self._connection.bootstrap} delivered nothing for {_PATIENCE:g} s"
-                )
+                raise self._silent()
         finally:
             consumer.close()
 
+    def _silent(self) -> UnavailableError:
+        return UnavailableError(
+            f"Kafka at {self._connection.bootstrap} has records, but delivered none for {_PATIENCE:g} s; see "
+            "whether all its brokers run"
+        )
+
     def _find(self) -> tuple[dict[str, str], list[Place]]:
         """The section of each topic that is read, by the topic's name, and all their partitions."""
-        there = self._connection.topics()
         sections = {topic_name(self._config, section): section for section in NEEDED}
-        missing = sorted(set(sections) - set(there))
+        deadline = time.monotonic() + _NEW_PATIENCE
+        while True:
+            there = self._connection.topics()
+            missing = sorted(set(sections) - set(there))
+            if not missing or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)  # brokers learn of a new topic a moment after it was made
         if missing:
             raise UnavailableError(
                 f"{self._connection.bootstrap} has no topic {', '.join(missing)}; if this is the right "

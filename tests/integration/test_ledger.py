@@ -1,0 +1,379 @@
+"""The ledger on the real broker, real tables and real files, filled by hand as the workers would."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from deltalake import write_deltalake
+from obstore.store import LocalStore
+
+from pipelined.cli.ledger import ledger
+from pipelined.config.cluster import Kafka
+from pipelined.config.tree import Config
+from pipelined.config.work import Tables, Upload
+from pipelined.errors import UnavailableError
+from pipelined.ledger import Follower, judge, settled
+from pipelined.ledger.identity import attachment_key, name_of
+
+PARTITIONS = 3
+SECTIONS = ("events.raw", "events.ingested", "events.dlq", "downloads.results", "downloads.dlq")
+
+
+class Pipeline:
+    """Topics, tables and a store of one domain, and the hands that fill them."""
+
+    def __init__(self, bootstrap: str, domain: str, folder: Path) -> None:
+        self.config = Config(
+            domain=domain,
+            kafka=Kafka(bootstrap=bootstrap),
+            tables=Tables(url=(folder / "tables").as_uri()),
+            upload=Upload(url=(folder / "files").as_uri()),
+        )
+        self.folder = folder
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "transactional.id": f"{domain}.test",
+                "transaction.timeout.ms": 60_000,
+            }
+        )
+        (folder / "files").mkdir()
+        self._store = LocalStore(folder / "files")
+
+    def topic(self, name: str) -> str:
+        return f"{self.config.domain}.{name}"
+
+    def create(self, *names: str) -> None:
+        topics = [NewTopic(self.topic(name), PARTITIONS, 1) for name in names]
+        for created in self._admin.create_topics(topics).values():
+            created.result(30)
+        deadline = time.monotonic() + 30
+        while not {topic.topic for topic in topics} <= set(self._admin.list_topics(timeout=15).topics):
+            assert time.monotonic() < deadline, "new topics do not appear"
+            time.sleep(0.02)
+
+    def delete(self) -> None:
+        there = self._admin.list_topics(timeout=15).topics
+        mine = [name for name in there if name.startswith(f"{self.config.domain}.")]
+        for gone in (self._admin.delete_topics(mine) if mine else {}).values():
+            gone.result(30)
+
+    def begin(self) -> None:
+        if not hasattr(self, "_begun"):
+            self._producer.init_transactions(30)
+            self._begun = True
+        self._producer.begin_transaction()
+
+    def commit(self) -> None:
+        self._producer.commit_transaction(30)
+
+    def abort(self) -> None:
+        self._producer.flush(30)
+        self._producer.abort_transaction(30)
+
+    def flush(self) -> None:
+        self._producer.flush(30)
+
+    def put(
+        self, name: str, value: object, partition: int = 0, headers: dict[str, str] | None = None
+    ) -> None:
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        pairs: list[tuple[str, str | bytes | None]] = [
+            (key, text.encode()) for key, text in (headers or {}).items()
+        ]
+        self._producer.produce(self.topic(name), raw, partition=partition, headers=pairs)
+
+    def forget(self, name: str, partition: int, before: int) -> None:
+        (deleted,) = self._admin.delete_records(
+            [TopicPartition(self.topic(name), partition, before)]
+        ).values()
+        deleted.result(30)
+
+    def append(self, table: str, rows: list[dict[str, Any]]) -> None:
+        location = (self.folder / "tables" / f"{self.config.domain}_{table}").as_uri()
+        write_deltalake(location, pa.Table.from_pylist(rows), mode="append")
+
+    def store(self, path: str, content: bytes) -> None:
+        obstore.put(self._store, path, content)
+
+
+def trace(number: int) -> str:
+    return str(uuid.UUID(int=number + 1))
+
+
+def url(number: int) -> str:
+    return f"https://files.example.org/{number}.pdf"
+
+
+def identity(number: int) -> str:
+    return name_of(attachment_key(trace(number), url(number)))
+
+
+def path_of(number: int) -> str:
+    return f"docs/{trace(number)}/a {number}~50%20.pdf"
+
+
+def event(number: int, *attachments: str) -> dict[str, Any]:
+    return {"traceId": trace(number), "data": {"attachments": attachments}}
+
+
+def attachment(number: int, status: str, content: bytes = b"") -> dict[str, Any]:
+    return {
+        "trace_id": trace(number),
+        "attachment_id": identity(number),
+        "status": status,
+        "blob_path": path_of(number),
+        "bytes_downloaded": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def fill(pipeline: Pipeline) -> None:
+    """9 events, one of them twice, one dead, one aborted; attachment 3 arrives, 4 fails."""
+    pipeline.begin()
+    for number in range(9):
+        attachments = [url(number)] if number in {3, 4} else []
+        pipeline.put("events.raw", event(number, *attachments), number % PARTITIONS)
+    pipeline.put("events.raw", event(1), 1)
+    pipeline.commit()
+    pipeline.begin()
+    pipeline.put("events.raw", event(99), 2)
+    pipeline.abort()
+    pipeline.begin()
+    pipeline.put("events.raw", b"{broken", 2)
+    pipeline.commit()
+    pipeline.begin()
+    for number in range(9):
+        attachments = [url(number)] if number in {3, 4} else []
+        pipeline.put("events.ingested", event(number, *attachments), number % PARTITIONS)
+    # Behind three events, the mark of their commit, an aborted one and the mark of its abortion.
+    origin = {"topic": pipeline.topic("events.raw"), "partition": "2", "offset": "6"}
+    pipeline.put("events.dlq", b"{broken", headers={f"dlq_origin_{k}": v for k, v in origin.items()})
+    content = b"content" * 1000
+    pipeline.put("downloads.results", attachment(3, "completed", content))
+    pipeline.put("downloads.results", attachment(4, "failed_permanent"), 1)
+    pipeline.put("downloads.dlq", {"attachment_id": identity(4)})
+    pipeline.commit()
+    pipeline.store(path_of(3), content)
+    pipeline.append("events", [{"trace_id": trace(number)} for number in range(4)])
+    pipeline.append("events", [{"trace_id": trace(number)} for number in range(4, 9)])
+    pipeline.append("attachments", [attachment(3, "completed", content), attachment(4, "failed_permanent")])
+    pipeline.append("attachments_failed", [attachment(4, "failed_permanent")])
+
+
+@pytest.fixture
+def pipeline(kafka_bootstrap: str, domain: str, tmp_path: Path) -> Iterator[Pipeline]:
+    pipeline = Pipeline(kafka_bootstrap, domain, tmp_path)
+    pipeline.create(*SECTIONS)
+    yield pipeline
+    pipeline.delete()
+
+
+def test_a_pipeline_that_did_its_work_balances(pipeline: Pipeline) -> None:
+    fill(pipeline)
+    balance = judge(pipeline.config)
+    assert balance.balanced, balance.differences
+    assert (balance.read, balance.accepted, balance.duplicate, balance.dead, balance.rows) == (11, 9, 1, 1, 9)
+    assert (balance.expected, balance.completed, balance.failed) == (2, 1, 1)
+    assert (balance.files_checked, balance.file_bytes, balance.dead_letters) == (1, 7000, 2)
+    assert not balance.notes
+
+
+def test_empty_topics_without_tables_and_store_balance(pipeline: Pipeline) -> None:
+    (pipeline.folder / "files").rmdir()
+    balance = judge(pipeline.config)
+    assert balance.balanced
+    assert balance.read == 0
+
+
+def _commit(pipeline: Pipeline, name: str, value: object, partition: int = 0) -> None:
+    pipeline.begin()
+    pipeline.put(name, value, partition)
+    pipeline.commit()
+
+
+CORRUPTIONS: list[tuple[str, str, Callable[[Pipeline], None]]] = [
+    ("event_lost", trace(50), lambda p: _commit(p, "events.raw", event(50))),
+    ("event_doubled", trace(3), lambda p: _commit(p, "events.ingested", event(3))),
+    ("event_doubled_row", trace(3), lambda p: p.append("events", [{"trace_id": trace(3)}])),
+    ("file_missing", identity(3), lambda p: (p.folder / "files" / path_of(3)).unlink()),
+    ("file_differs", identity(3), lambda p: p.store(path_of(3), b"contenT" * 1000)),
+    ("file_unknown", "docs/left over.pdf", lambda p: p.store("docs/left over.pdf", b"")),
+    ("attachment_doubled", identity(4), lambda p: p.append("attachments", [attachment(4, "failed")])),
+    (
+        "dead_letter_doubled",
+        identity(4),
+        lambda p: _commit(p, "downloads.dlq", {"attachment_id": identity(4)}, 2),
+    ),
+    ("dead_letter_unknown", "downloads.dlq/2/0", lambda p: _commit(p, "downloads.dlq", b"{what", 2)),
+]
+
+
+@pytest.mark.parametrize(("kind", "about", "corrupt"), CORRUPTIONS)
+def test_what_is_corrupted_is_found(
+    pipeline: Pipeline, kind: str, about: str, corrupt: Callable[[Pipeline], None]
+) -> None:
+    fill(pipeline)
+    corrupt(pipeline)
+    balance = judge(pipeline.config)
+    assert (kind, about) in {(found.kind, found.id) for found in balance.differences}, balance.differences
+
+
+def test_a_broken_record_of_another_topic_is_found_at_the_origin_its_dead_letter_names(
+    pipeline: Pipeline,
+) -> None:
+    fill(pipeline)
+    pipeline.create("downloads.pending")
+    pipeline.begin()
+    pipeline.put("downloads.pending", b"{broken task", 1)
+    origin = {"topic": pipeline.topic("downloads.pending"), "partition": "1", "offset": "0"}
+    pipeline.put("downloads.dlq", b"{broken task", 2, {f"dlq_origin_{k}": v for k, v in origin.items()})
+    pipeline.commit()
+    balance = judge(pipeline.config)
+    assert balance.balanced, balance.differences
+    assert balance.dead_letters == 3
+
+
+def test_a_replayed_attachment_may_have_a_second_result(pipeline: Pipeline) -> None:
+    fill(pipeline)
+    _commit(pipeline, "downloads.results", attachment(4, "failed_permanent"), 1)
+    _commit(pipeline, "downloads.dlq", {"attachment_id": identity(4)})
+    pipeline.append("attachments_failed", [attachment(4, "failed_permanent")])
+    assert set(judge(pipeline.config).difference_kinds) == {"result_doubled", "dead_letter_doubled"}
+    pipeline.create("downloads.pending")
+    pipeline.begin()
+    pipeline.put("downloads.pending", {"attachment_id": identity(4)}, 0, {"dlq_replay_of": "0/0"})
+    pipeline.put("downloads.pending", {"attachment_id": identity(4)}, 0, {"dlq_replay_of": "0/0"})
+    pipeline.put("downloads.pending", {"attachment_id": identity(4)}, 0)
+    pipeline.commit()
+    balance = judge(pipeline.config)
+    assert balance.balanced, balance.differences
+
+
+def test_records_behind_an_open_transaction_are_told(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelined.ledger.topics._OPEN_PATIENCE", 1.0)
+    fill(pipeline)
+    pipeline.begin()
+    pipeline.put("events.raw", event(60))
+    pipeline.flush()
+    balance = judge(pipeline.config)
+    pipeline.abort()
+    assert balance.balanced
+    assert balance.notes == [
+        "1 records lie behind a transaction that is still open, and are not in this balance"
+    ]
+
+
+def test_the_follower_counts_what_comes_while_it_comes(pipeline: Pipeline) -> None:
+    pipeline.create("downloads.retry.5m")
+    with Follower(pipeline.config) as follower:
+        assert follower.catch_up().settled
+        pipeline.begin()
+        pipeline.put("events.raw", event(1, url(1)))
+        pipeline.put("events.raw", event(1, url(1)))
+        pipeline.commit()
+        progress = follower.catch_up()
+        assert (progress.events_raw, progress.unaccounted, progress.settled) == (2, 2, False)
+        pipeline.begin()
+        pipeline.put("events.ingested", event(1, url(1)))
+        pipeline.put("downloads.retry.5m", {"attachment_id": identity(1)})
+        pipeline.commit()
+        pipeline.append("events", [{"trace_id": trace(1)}])
+        progress = follower.catch_up()
+        assert (progress.unaccounted, progress.ingested, progress.event_rows) == (0, 1, 1)
+        assert (progress.attachments, progress.results, progress.retrying) == (1, 0, 1)
+        assert not progress.settled
+        _commit(pipeline, "downloads.results", attachment(1, "completed", b"x"))
+        pipeline.append("attachments", [attachment(1, "completed", b"x")])
+        progress = follower.catch_up()
+        assert (progress.results, progress.completed, progress.retrying) == (1, 1, 0)
+        assert progress.settled
+    assert settled(pipeline.config) == progress
+
+
+def test_waiting_ends_when_the_pipeline_has_settled(pipeline: Pipeline) -> None:
+    _commit(pipeline, "events.raw", event(1))
+    seen = threading.Event()
+
+    def work() -> None:
+        seen.wait(30)
+        _commit(pipeline, "events.ingested", event(1))
+        pipeline.append("events", [{"trace_id": trace(1)}])
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    began = time.monotonic()
+    balance = judge(pipeline.config, 60.0, lambda progress: seen.set() if progress.unaccounted else None)
+    took = time.monotonic() - began
+    worker.join()
+    assert balance.balanced, balance.differences
+    assert took < 30
+
+
+def test_waiting_ends_at_the_deadline(pipeline: Pipeline) -> None:
+    _commit(pipeline, "events.raw", event(1))
+    balance = judge(pipeline.config, 1.0)
+    assert balance.difference_kinds == {"event_lost": 1}
+
+
+def test_missing_topics_are_named(kafka_bootstrap: str, domain: str, tmp_path: Path) -> None:
+    config = Pipeline(kafka_bootstrap, domain, tmp_path).config
+    with pytest.raises(UnavailableError, match=rf"no topic {domain}\.downloads\.dlq, .*topics apply"):
+        judge(config)
+
+
+def test_brokers_that_do_not_answer_are_told(
+    tmp_path: Path, domain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelined.ledger.connection._TIMEOUT", 1.0)
+    config = Pipeline("127.0.0.1:1", domain, tmp_path).config
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 does not answer"):
+        judge(config)
+
+
+def test_deleted_records_are_refused_not_guessed_at(pipeline: Pipeline) -> None:
+    fill(pipeline)
+    pipeline.forget("events.raw", 1, 2)
+    with pytest.raises(UnavailableError, match=r"events\.raw begins at offset 2 in partition 1"):
+        judge(pipeline.config)
+
+
+def test_a_table_that_cannot_be_read_is_told(pipeline: Pipeline) -> None:
+    fill(pipeline)
+    for file in (pipeline.folder / "tables" / f"{pipeline.config.domain}_events").glob("*.parquet"):
+        file.write_bytes(b"nonsense")
+    with pytest.raises(UnavailableError, match="the table events cannot be read"):
+        judge(pipeline.config)
+
+
+def test_the_command_says_it_by_words_by_json_by_file_and_by_exit_code(pipeline: Pipeline) -> None:
+    fill(pipeline)
+    file = pipeline.folder / "ledger.json"
+    good = CliRunner().invoke(
+        ledger, ["--output", str(file)], obj=lambda: pipeline.config, standalone_mode=False
+    )
+    assert good.return_value == 0
+    assert "source events  11  = 9 rows + 1 duplicates + 1 dead" in good.output
+    assert json.loads(file.read_text())["balanced"] is True
+    assert list(pipeline.folder.glob(".*")) == []
+    (pipeline.folder / "files" / path_of(3)).unlink()
+    bad = CliRunner().invoke(ledger, ["--json"], obj=lambda: pipeline.config, standalone_mode=False)
+    assert bad.return_value == 1
+    found = json.loads(bad.stdout)
+    assert (found["balanced"], found["differences"][0]["kind"]) == (False, "file_missing")
