@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelined import __version__
+from pipelined.cli.demo import demo
 from pipelined.cli.errors import main_wrapper
 from pipelined.cli.run import run
 from pipelined.cli.settings import config_options
@@ -19,6 +20,7 @@ def pipelined() -> None:
     """Claim events in, files and tables out, every one accounted for."""
 
 
+pipelined.add_command(demo)
 pipelined.add_command(run)
 
 main = main_wrapper(pipelined)

@@ -20,9 +20,7 @@ def read_checkpoint(config: Config, key: str) -> bytes | None:
     predecessor still under way.
     """
     topic = Names(config).topic("checkpoints")
-    settings = consumer_settings(config, f"{config.domain}.checkpoints", None)
-    settings["enable.partition.eof"] = True
-    consumer = Consumer(settings)
+    consumer = Consumer(consumer_settings(config, f"{config.domain}.checkpoints", None))
     found: bytes | None = None
     try:
         partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions

@@ -28,9 +28,7 @@ def read_back(
 
     def read(partition: int) -> Iterator[list[tuple[bytes, int]]]:
         # Without membership: nothing is committed, and nothing is asked of the coordinator.
-        settings = consumer_settings(config, f"{config.domain}.read-back", None)
-        settings["enable.partition.eof"] = True
-        consumer = Consumer(settings)
+        consumer = Consumer(consumer_settings(config, f"{config.domain}.read-back", None))
         try:
             place = TopicPartition(topic, partition)
             low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT)

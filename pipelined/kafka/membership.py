@@ -34,6 +34,10 @@ _logger = logging.getLogger("pipelined.kafka")
 Position = tuple[int | None, str]
 
 
+#: Behind the last record of a partition there may be so many transaction markers, and no record.
+_MARKERS = 2
+
+
 class Listener(Protocol):
     """What the runtime does when partitions come and go."""
 
@@ -69,6 +73,7 @@ class Member:
         self._failure: BaseException | None = None
         self._assignment: dict[Partition, TopicPartition] = {}
         self._partitions: dict[tuple[str, int], Partition] = {}
+        self._ends: dict[tuple[str, int], int] = {}
         self._given_up: set[tuple[str, int]] = set()
         self._paused: set[Partition] = set()
         self.joined = False
@@ -106,10 +111,13 @@ class Member:
 
     def _record(self, message: Any) -> Record | None:
         error = message.error()
-        if error is not None:
-            self._check(error)
-            return None
         place = (message.topic(), message.partition())
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._ends[place] = message.offset()
+            else:
+                self._check(error)
+            return None
         partition = self._partitions.get(place)
         if partition is None:
             partition = self._partitions[place] = Partition(*place)
@@ -159,12 +167,17 @@ class Member:
             self._consumer.commit(offsets=batch, asynchronous=True)
 
     def lag(self, committed: dict[Partition, int]) -> int:
-        """Records behind the given next offsets, by the ends the consumer last heard of."""
+        """Records behind the given next offsets, by the ends the consumer last heard of.
+
+        Transaction markers count, as in every lag tool, except at the end: where the consumer has seen
+        the end of a partition and holds nothing of it, nothing is behind.
+        """
         total = 0
         for partition, place in self._assignment.items():
             low, high = self._consumer.get_watermark_offsets(place, cached=True)
-            if high > 0:
-                total += max(0, high - max(committed.get(partition, 0), low))
+            behind = high - max(committed.get(partition, 0), low)
+            if behind > 0 and not (behind <= _MARKERS and self._ends.get(partition) == high):
+                total += behind
         return total
 
     def close(self) -> None:

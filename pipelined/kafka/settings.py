@@ -127,6 +127,8 @@ def consumer_settings(config: Config, group: str, instance: str | None) -> Setti
         # At its default of 1000 a full queue costs a factor of three in throughput.
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 500,
+        # The end of a partition is told: its last offsets may be transaction markers, which no record shows.
+        "enable.partition.eof": True,
     }
     if instance is not None:
         settings |= {

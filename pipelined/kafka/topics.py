@@ -101,21 +101,26 @@ def plan(config: Config, *, timeout: float = _TIMEOUT) -> list[Change]:
         raise _unreachable(config, error) from error
     found = [topic for topic in wanted if topic.name in present]
     settings = _settings(admin, [topic.name for topic in found])
+    names = Names(config)
+    remembered = {names.topic("events_raw"), names.topic("events_ingested")}
     changes = []
     for topic in wanted:
         if topic not in found:
             what = f"create with {topic.partitions} partitions, {topic.replication} copies"
             changes.append(Change(topic.name, what, create=True))
             continue
-        changes += _differences(topic, len(present[topic.name].partitions), settings[topic.name])
+        partitions = len(present[topic.name].partitions)
+        changes += _differences(topic, partitions, settings[topic.name], topic.name in remembered)
     return changes
 
 
-def _differences(topic: Declared, partitions: int, settings: dict[str, str]) -> list[Change]:
+def _differences(
+    topic: Declared, partitions: int, settings: dict[str, str], remembered: bool
+) -> list[Change]:
     changes = []
     if partitions < topic.partitions:
         what = f"grow from {partitions} to {topic.partitions} partitions"
-        if topic.name.endswith((".events.raw", ".events.ingested")):
+        if remembered:
             # Keys move to other partitions, and what a partition knows of them does not.
             reason = (
                 "growing it would open a gap in deduplication while events are under way; "

@@ -55,7 +55,7 @@ def serve(config: Config, stats: SharedStats, slot: Child, should_stop: Callable
         )
         raise UnavailableError(msg) from error
     with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 1.0}, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
         thread.start()
         port = server.server_address[1]
         slot.publish(int(port))

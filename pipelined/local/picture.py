@@ -1,0 +1,63 @@
+"""The live picture of a run: one line that moves on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+
+from pipelined.ledger.follower import Progress
+
+__all__ = ["Picture"]
+
+_EVERY_TERMINAL_S = 0.2
+_EVERY_LINE_S = 2.0
+
+
+class Picture:
+    """Shows how far the pipeline is; a context manager that leaves the last line standing."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._terminal = sys.stdout.isatty()
+        self._due = 0.0
+        self._last = (0.0, 0, 0)
+        self._rates = (0.0, 0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            click.echo()
+
+    def show(self, progress: Progress, *, last: bool = False) -> None:
+        """Show the progress, if it is time to."""
+        now = time.monotonic()
+        if now < self._due and not last:
+            return
+        self._due = now + (_EVERY_TERMINAL_S if self._terminal else _EVERY_LINE_S)
+        then, events, files = self._last
+        if now - then >= 1.0:
+            accounted = progress.ingested + progress.events_dlq
+            if then:
+                self._rates = (
+                    (accounted - events) / (now - then),
+                    (progress.completed - files) / (now - then),
+                )
+            self._last = (now, accounted, progress.completed)
+        line = (
+            f"[{now - self._began:5.1f} s] events {progress.events_raw:,} in, {progress.event_rows:,} rows "
+            f"({self._rates[0]:,.0f}/s) | files {progress.completed:,} of {progress.attachments:,} "
+            f"({self._rates[1]:,.0f}/s), {progress.attachment_rows:,} rows | "
+            f"retrying {progress.retrying:,} | DLQ {progress.events_dlq + progress.downloads_dlq:,}"
+        )
+        if self._terminal:
+            click.echo(f"\r\033[K{line}", nl=False)
+        else:
+            click.echo(line)
