@@ -1,0 +1,177 @@
+"""The upload stage: a cached download in; its file, stored, and the result of the attachment out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from pipelined.config.tree import Config
+from pipelined.errors import RecordError, TransientError
+from pipelined.messages.attachments import unsigned
+from pipelined.messages.codec import decode, encode, iso_now
+from pipelined.messages.task import CachedDownload, Result, Status
+from pipelined.stages.contract import Done, Failed, Outcome, Output, Partition, Record, Stream
+from pipelined.stages.download import CARRIED, unexpected
+from pipelined.stats import registry as metrics
+from pipelined.stats.slots import Child
+from pipelined.storage.cache import Cache
+from pipelined.storage.stores import Store, open_store
+
+__all__ = ["UploadStage"]
+
+_logger = logging.getLogger("pipelined.stages")
+
+_UNEXPECTED = "unexpected error at %s/%d@%d"
+
+
+class UploadStage:
+    """Stores ``upload.concurrency`` files at once. The cached file is removed when the outcome is committed.
+
+    A file that is not here, because another host fetched it or the cache was swept, is no failure of the
+    attachment: its task goes back to be fetched again.
+    """
+
+    name = "upload"
+    waits = True
+
+    def __init__(self, config: Config, stats: Child, store: Store | None = None) -> None:
+        upload = config.upload
+        self._stats = stats
+        self._cache = Cache(config.cache_dir)
+        self._store = store or open_store(
+            upload.url, timeout_s=upload.timeout_s, credential=upload.credential
+        )
+        self._pool = ThreadPoolExecutor(upload.concurrency, thread_name_prefix="upload")
+        self._numbers = itertools.count()
+        self._jobs: dict[int, tuple[Record, Future[None]]] = {}
+        self._ended: SimpleQueue[tuple[int, Outcome]] = SimpleQueue()
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def in_flight(self) -> int:
+        """Files queued, under way, or finished and not yet polled."""
+        return len(self._jobs) + len(self._outcomes)
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """Nothing to prepare."""
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Drop the records of these partitions; an upload under way ends without an outcome."""
+        gone = set(partitions)
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.record.partition not in gone]
+        for number, (record, future) in list(self._jobs.items()):
+            if record.partition in gone:
+                future.cancel()
+                del self._jobs[number]
+
+    def submit(self, records: Sequence[Record]) -> None:
+        """Queue the files for the upload threads."""
+        for record in records:
+            try:
+                cached = decode(record.value, CachedDownload)
+            except RecordError as error:
+                self._outcomes.append(Failed(record, error))
+                continue
+            number = next(self._numbers)
+            self._jobs[number] = (record, self._pool.submit(self._work, number, record, cached))
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """What is finished; waits for the next at most ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            wait = 0.0 if self._outcomes else max(0.0, deadline - time.monotonic())
+            with contextlib.suppress(Empty):
+                self._collect(self._ended.get(timeout=wait) if wait else self._ended.get_nowait())
+                while True:
+                    self._collect(self._ended.get_nowait())
+            if self._outcomes or time.monotonic() >= deadline:
+                outcomes, self._outcomes = self._outcomes, []
+                return outcomes
+
+    def committed(self, outcomes: Sequence[Outcome]) -> None:
+        """The results are durable: remove the cached files, count the bytes."""
+        size = 0
+        for outcome in outcomes:
+            if not isinstance(outcome, Done):
+                continue
+            cached = decode(outcome.record.value, CachedDownload)
+            size += cached.bytes_downloaded
+            try:
+                self._cache.remove(cached.local_cache_path)
+            except RecordError as error:  # the sweep will try again; the upload is done all the same
+                _logger.warning("a cached file cannot be removed", extra={"error": str(error)})
+        self._stats.add(metrics.BYTES, size)
+
+    def drain(self) -> None:
+        """Drop what waits for a thread, finish what is under way."""
+        for number, (_, future) in list(self._jobs.items()):
+            if future.cancel():
+                del self._jobs[number]
+
+    def close(self) -> None:
+        """Finish what is under way, end the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._jobs.clear()
+        self._outcomes.clear()
+
+    def _collect(self, ended: tuple[int, Outcome]) -> None:
+        number, outcome = ended
+        if self._jobs.pop(number, None) is not None:  # else it was forgotten meanwhile
+            self._outcomes.append(outcome)
+
+    def _work(self, number: int, record: Record, cached: CachedDownload) -> None:
+        """Store one file, in an upload thread."""
+        outcome: Outcome
+        try:
+            self._put(cached)
+            headers = [(name, value) for name, value in record.headers if name in CARRIED]
+            outcome = Done(record, (Output(Stream.RESULTS, record.key, encode(_result(cached)), headers),))
+        except RecordError as error:
+            outcome = Failed(record, error, cached.task())
+        except Exception as error:
+            _logger.exception(_UNEXPECTED, *record.partition, record.offset)
+            outcome = Failed(record, unexpected(error), cached.task())
+        self._ended.put((number, outcome))
+
+    def _put(self, cached: CachedDownload) -> None:
+        path = cached.local_cache_path
+        try:
+            # A path outside of the cache is none of ours: no message makes us publish another file.
+            size = Path(path).stat().st_size if self._cache.holds(path) else -1
+            if size == cached.bytes_downloaded:
+                self._store.put(cached.blob_path, Path(path), size, cached.sha256)
+                return
+        except FileNotFoundError:
+            size = -1
+        found = "is not here" if size < 0 else f"has {size} bytes instead of {cached.bytes_downloaded}"
+        raise TransientError(
+            "cache_file_missing",
+            f"the cached file {path}, fetched by {cached.host}, {found}; it is fetched again",
+            retry_after=0,
+        )
+
+
+def _result(cached: CachedDownload) -> Result:
+    return Result(
+        trace_id=cached.trace_id,
+        attachment_id=cached.attachment_id,
+        attachment_url=unsigned(cached.attachment_url),
+        blob_path=cached.blob_path,
+        status_subtype=cached.status_subtype,
+        file_type=cached.file_type,
+        assignment_id=cached.assignment_id,
+        status=Status.COMPLETED,
+        original_timestamp=cached.original_timestamp,
+        created_at=iso_now(),
+        http_status=cached.http_status,
+        bytes_downloaded=cached.bytes_downloaded,
+        sha256=cached.sha256,
+        retry_count=cached.retry_count,
+        expires_at=cached.expires_at,
+    )

@@ -1,0 +1,42 @@
+"""What the local disk may say, and the system calls Python has no name for."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from pipelined.errors import DependencyError
+
+__all__ = ["disk_error", "sync_file_system", "sync_folder"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def disk_error(error: OSError, where: Path | str) -> DependencyError:
+    """The error of a stage whose local disk does not do its part: ``disk_full`` or ``disk_error``."""
+    if error.errno in _FULL:
+        return DependencyError(
+            "disk_full", f"no space left for {where}: free some, the work goes on by itself ({error})"
+        )
+    return DependencyError(
+        "disk_error", f"cannot use {where}: check the disk and the folder's owner and mode ({error})"
+    )
+
+
+def sync_folder(folder: Path | str) -> None:
+    """Make the entries of a folder durable. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Make everything durable on the file system the open file lies on. Raises OSError."""
+    if _libc.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,255 @@
+"""Where files end up: a local folder of ours, or any object store obstore speaks to.
+
+``put`` is atomic and idempotent: a reader never sees a part of a file, and putting the same file twice, by
+whoever and however interrupted, leaves one file. When it returns, the file is durable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import unquote, urlsplit
+
+import obstore
+import obstore.store as object_stores
+from obstore import exceptions
+
+from pipelined.config.secrets import resolve
+from pipelined.errors import (
+    AuthError,
+    ConfigError,
+    DependencyError,
+    PermanentError,
+    RecordError,
+    TransientError,
+)
+from pipelined.storage.disk import disk_error
+from pipelined.storage.durable import Item, place
+
+__all__ = ["LocalStore", "ObjectStore", "Store", "open_store"]
+
+#: Files up to this size go in one request; larger ones in parts of it, two at once: 26 MB of memory.
+_PART = 8 * 1024 * 1024
+_PARTS_AT_ONCE = 2
+#: A bearer token is looked up again after so long, so that one that was renewed is used soon.
+_TOKEN_LIFE = dt.timedelta(seconds=60)
+_CONNECT_TIMEOUT = dt.timedelta(seconds=10)
+_SEGMENT_BYTES = 255
+_PATH_LIMIT = 1024  # what Azure takes
+_BAD_SEGMENT = re.compile(r"[\x00-\x1f\x7f]")
+_STATUS = re.compile(r"status code: (\d{3})")
+
+
+class Store(Protocol):
+    """A place for files."""
+
+    def put(self, path: str, source: Path, size: int, sha256: str) -> None:
+        """Store the file ``source``, of ``size`` bytes, under ``path``, parts separated by slashes.
+
+        PermanentError: the path cannot be one. AuthError: we were refused. DependencyError: the store or
+        its disk does not do its part. TransientError: this very file was refused. FileNotFoundError:
+        there is no ``source``.
+        """
+
+
+def open_store(url: str, *, timeout_s: float, credential: str = "") -> Store:
+    """The store of a URL. ``credential`` is the reference of a bearer token, for Azure, OneLake and GCS.
+
+    Raises ConfigError for what is no store. Make it in the process that uses it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)))
+    return ObjectStore(_object_store(url, timeout_s, credential))
+
+
+class LocalStore:
+    """A folder of this machine, every file and name synced."""
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_absolute():
+            raise ConfigError(
+                f"a file:// store needs an absolute folder, file:///folder; it has {str(root)!r}"
+            )
+        self.root = root
+
+    def put(self, path: str, source: Path, size: int, sha256: str) -> None:
+        """See :class:`Store`. A file of that name is replaced."""
+        del size, sha256  # nothing to tell a folder
+        target = self.root.joinpath(*_segments(path))
+        if target.is_dir():
+            raise PermanentError("store_path", f"{path!r} is a folder of the store already")
+        # One name for all attempts at one file, so that an interrupted one leaves nothing behind for good.
+        digest = hashlib.blake2b(target.name.encode(), digest_size=12).hexdigest()
+        temporary = target.parent / f".{digest}.part"
+        with source.open("rb") as reader:
+            try:
+                file = _exclusive(temporary)
+                try:
+                    with open(file, "wb", closefd=False) as writer:
+                        shutil.copyfileobj(reader, writer, _PART)
+                except OSError:
+                    os.close(file)
+                    raise
+            except (FileExistsError, NotADirectoryError) as error:
+                raise PermanentError("store_path", f"{path!r} leads through a stored file") from error
+            except OSError as error:
+                raise disk_error(error, target) from error
+        placed = place([Item(path, file, str(temporary), str(target), str(self.root))])
+        if placed[0].error is not None:
+            raise placed[0].error
+
+
+class ObjectStore:
+    """An object store: Azure, OneLake, S3, GCS, HTTP or memory."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._plain = False  # it knows neither metadata nor conditional requests
+
+    def put(self, path: str, source: Path, size: int, sha256: str) -> None:
+        """See :class:`Store`. A file of that name, size and hash is left as it is."""
+        path = "/".join(_segments(path))
+        if size > _PART:
+            with _errors(path):
+                same = self._is_there(path, size, sha256)
+            if not same:
+                if not source.exists():
+                    raise FileNotFoundError(source)
+                self._write(path, source, sha256)
+            return
+        data = source.read_bytes()
+        try:
+            self._write(path, data, sha256, mode="create")
+        except exceptions.AlreadyExistsError:
+            with _errors(path):
+                same = self._is_there(path, size, sha256)
+            if not same:
+                self._write(path, data, sha256)
+
+    def _write(
+        self, path: str, file: Path | bytes, sha256: str, mode: Literal["create"] | None = None
+    ) -> None:
+        options: dict[str, Any] = {"chunk_size": _PART, "max_concurrency": _PARTS_AT_ONCE}
+        with _errors(path):
+            if not self._plain:
+                try:
+                    obstore.put(self._store, path, file, attributes={"sha256": sha256}, mode=mode, **options)
+                except (NotImplementedError, exceptions.NotSupportedError):
+                    self._plain = True
+                else:
+                    return
+            obstore.put(self._store, path, file, **options)
+
+    def _is_there(self, path: str, size: int, sha256: str) -> bool:
+        """Whether the very file is stored already; by its size where the store keeps no metadata."""
+        try:
+            found = obstore.get(self._store, path, options={"head": True})
+        except FileNotFoundError:
+            return False
+        return found.meta["size"] == size and found.attributes.get("sha256", sha256) == sha256
+
+
+def _segments(path: str) -> list[str]:
+    segments = path.split("/")
+    bad = any(
+        part in ("", ".", "..") or len(part.encode()) > _SEGMENT_BYTES or _BAD_SEGMENT.search(part)
+        for part in segments
+    )
+    if bad or len(path) > _PATH_LIMIT:
+        raise PermanentError("store_path", f"{path[:200]!r} cannot be the path of a stored file")
+    return segments
+
+
+def _exclusive(path: Path) -> int:
+    """Open an empty file for writing that nobody else is writing, in a folder made where it is missing."""
+    while True:
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                os.ftruncate(file, 0)
+                return file
+        os.close(file)  # whoever held the lock has finished it: it bears its final name now
+
+
+@contextlib.contextmanager
+def _errors(path: str) -> Iterator[None]:
+    """Map what obstore raises to our errors; AlreadyExistsError and what says "not supported" pass."""
+    try:
+        yield
+    except (exceptions.AlreadyExistsError, exceptions.NotSupportedError, RecordError):
+        raise
+    except (exceptions.UnauthenticatedError, exceptions.PermissionDeniedError) as error:
+        raise AuthError(
+            "store_auth", f"the store refused our credentials: check upload.credential ({_brief(error)})"
+        ) from error
+    except FileNotFoundError as error:
+        raise DependencyError(
+            "store_not_found", f"the store's container does not exist: check upload.url ({_brief(error)})"
+        ) from error
+    except (exceptions.InvalidPathError, ValueError) as error:
+        raise PermanentError("store_path", f"{path[:200]!r} cannot be the path of a stored file") from error
+    except exceptions.BaseError as error:
+        raise _refused_or_down(error) from error
+
+
+def _refused_or_down(error: Exception) -> RecordError:
+    """A request the store calls wrong concerns this file; everything else concerns the store."""
+    text = _brief(error)
+    status = _STATUS.search(str(error))
+    if status and status[1].startswith("4") and status[1] not in ("408", "409", "429"):
+        return TransientError(f"store_http_{status[1]}", f"the store refused the file ({text})")
+    if "os error 28" in text:
+        return DependencyError("disk_full", f"the store's disk is full ({text})")
+    return DependencyError("store_down", f"the store does not answer as it should ({text})")
+
+
+def _brief(error: Exception) -> str:
+    """The first line of an error of obstore: the rest is a dump of its inside. Without the query of a URL."""
+    return re.sub(r"\?\S*", "", str(error).partition("\n")[0])[:300].strip()
+
+
+def _object_store(url: str, timeout_s: float, credential: str) -> Any:
+    timeout = dt.timedelta(seconds=timeout_s)
+    options: dict[str, Any] = {}
+    if credential:
+        if urlsplit(url).scheme in ("s3", "s3a", "memory"):
+            raise ConfigError(
+                "upload.credential is a bearer token, which this kind of store does not take; "
+                "leave it empty, S3 finds its keys in the environment"
+            )
+        options["credential_provider"] = _token_of(credential)
+    if not url.startswith("memory:"):
+        options["client_options"] = {
+            "timeout": timeout,
+            "connect_timeout": min(timeout, _CONNECT_TIMEOUT),
+        }
+        if url.startswith("http:"):
+            options["client_options"]["allow_http"] = True
+        options["retry_config"] = {"max_retries": 2, "retry_timeout": timeout}
+    try:
+        return object_stores.from_url(url, **options)
+    except (exceptions.BaseError, ValueError, TypeError) as error:
+        raise ConfigError(f"upload.url = {url!r} is no store: {_brief(error)}") from error
+
+
+def _token_of(reference: str) -> Callable[[], dict[str, Any]]:
+    resolve(reference)  # a reference to nothing is told at the start
+
+    def provide() -> dict[str, Any]:
+        return {"token": resolve(reference), "expires_at": dt.datetime.now(dt.UTC) + _TOKEN_LIFE}
+
+    return provide
