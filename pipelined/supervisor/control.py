@@ -21,6 +21,7 @@ log = logging.getLogger("pipelined.supervisor")
 
 _IDLE_S = 5.0
 _MOST_CONNECTIONS = 32
+_MOST_WAITING = 128
 _SO_PEERGROUPS = 59  # Linux 4.13; the socket module has no name for it
 _GROUPS_BYTES = 1024  # the most that getsockopt() takes: 256 groups
 
@@ -46,6 +47,7 @@ class Control:
         self.connections: set[_Connection] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._inode = 0
+        self._listening = False
 
     def open(self) -> None:
         """Listen. Raises AlreadyRunningError where somebody answers on that path already."""
@@ -68,8 +70,8 @@ class Control:
                 f"the control socket {self.path} cannot be made: {error.strerror}; create its folder for "
                 f"this user, or set runtime_dir to one that is writable"
             ) from error
-        listener.listen(_MOST_CONNECTIONS)
-        self.selector.register(listener, selectors.EVENT_READ, self._accept)
+        listener.listen(_MOST_WAITING)
+        self.listen()
 
     def _take_over(self) -> None:
         """Remove the socket that a killed daemon left behind, but never that of a living one."""
@@ -94,6 +96,7 @@ class Control:
         """Close all connections and remove the socket, if it is still ours."""
         for connection in list(self.connections):
             connection.close()
+        self._stop_listening()
         with contextlib.suppress(FileNotFoundError):
             if self._inode and self.path.stat().st_ino == self._inode:
                 self.path.unlink()
@@ -112,46 +115,50 @@ class Control:
             return
         except OSError as error:
             log.warning("the control socket takes no connection for a second: %s", error)
-            self.selector.unregister(self._listener)
-            self.timers.set(self, 1.0, self._listen_again)
+            self._stop_listening()
+            self.timers.set(self, 1.0, self.listen)
             return
         peer.setblocking(False)
-        connection = _Connection(self, peer)
-        if not _may_control(peer):
-            log.warning("a peer on the control socket was refused: it is not of this daemon's user or group")
-            connection.refuse("only root, the daemon's user and its group may control it")
-        elif len(self.connections) > _MOST_CONNECTIONS:
-            connection.refuse("too many connections; try again")
+        self.connections.add(_Connection(self, peer, may_control=_may_control(peer)))
+        if len(self.connections) >= _MOST_CONNECTIONS:
+            self._stop_listening()  # the others wait in the kernel's queue
 
-    def _listen_again(self) -> None:
-        self.selector.register(self._listener, selectors.EVENT_READ, self._accept)
+    def closed(self, connection: _Connection) -> None:
+        """A connection is no more: there is room for another."""
+        self.connections.remove(connection)
+        self.listen()
+
+    def listen(self) -> None:
+        """Take connections, unless that is done already."""
+        if not self._listening:
+            self._listening = True
+            self.selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def _stop_listening(self) -> None:
+        if self._listening:
+            self._listening = False
+            self.selector.unregister(self._listener)
 
 
 class _Connection:
     """One peer: what it sent so far, and what it has not taken yet."""
 
-    def __init__(self, control: Control, peer: socket.socket) -> None:
+    def __init__(self, control: Control, peer: socket.socket, *, may_control: bool) -> None:
         self.socket = peer
+        self._may_control = may_control
         self._control = control
         self._inbox = bytearray()
         self._outbox = bytearray()
         self._last = False  # nothing more is read; closed when the outbox is empty
-        control.connections.add(self)
         control.selector.register(peer, selectors.EVENT_READ, self._ready)
         control.timers.set(self, _IDLE_S, self.close)
 
-    def refuse(self, why: str) -> None:
-        """Reply with an error and hang up."""
-        self._reject(why)
-        self._go_on()
-
     def close(self) -> None:
         """Hang up."""
-        if self in self._control.connections:
-            self._control.connections.remove(self)
-            self._control.timers.cancel(self)
-            self._control.selector.unregister(self.socket)
-            self.socket.close()
+        self._control.timers.cancel(self)
+        self._control.selector.unregister(self.socket)
+        self.socket.close()
+        self._control.closed(self)
 
     def _ready(self, mask: int) -> None:
         try:
@@ -194,6 +201,11 @@ class _Connection:
                 return
 
     def _serve(self, line: bytes) -> None:
+        if not self._may_control:
+            # Only now: a reply to a peer that is still sending could be lost.
+            log.warning("a request on the control socket was refused: the peer is not of our user or group")
+            self._reject("only root, the daemon's user and its group may control it")
+            return
         try:
             request = unpack(line)
         except ValueError as error:

@@ -9,13 +9,15 @@ __all__ = ["Timers"]
 
 #: So late that the process itself cannot have been running: a frozen container, a paused machine.
 _FROZEN_S = 5.0
+#: What the workers get to show that they live, before anything is judged.
+_THAW_S = 1.0
 
 
 class Timers:
     """At most one pending call for each key.
 
     After the whole process stood still (it was frozen with its workers, or the machine was), every
-    deadline moves by that time: nobody is called hung for a time in which nobody could run.
+    deadline moves by that time and a second: nobody is called hung for a time in which nobody could run.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +45,8 @@ class Timers:
         now = self._clock()
         late = now - min(when for when, _ in self._pending.values())
         if late > _FROZEN_S:
-            self._pending = {key: (when + late, call) for key, (when, call) in self._pending.items()}
+            shift = late + _THAW_S
+            self._pending = {key: (when + shift, call) for key, (when, call) in self._pending.items()}
         for key in [key for key, (when, _) in self._pending.items() if when <= now]:
             due = self._pending.get(key)
             # An earlier call of this round may have cancelled it or set it anew.

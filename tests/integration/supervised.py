@@ -26,7 +26,7 @@ def until(condition: Callable[[], Any], what: str = "", patience: float = PATIEN
     deadline = time.monotonic() + patience
     while not (value := condition()):
         assert time.monotonic() < deadline, f"in vain waited {patience} s: {what or condition}"
-        time.sleep(0.005)
+        time.sleep(0.01)
     return value
 
 

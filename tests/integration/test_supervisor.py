@@ -73,7 +73,7 @@ def test_a_killed_worker_is_back_within_the_back_off(daemon: Callable[..., Daemo
 
 def test_a_crash_is_shown_as_back_off_with_the_reason_and_the_next_try(daemon: Callable[..., Daemon]) -> None:
     run = daemon(
-        {"source": {}, "sink": {"dies": 75, "start_s": 0.3}},
+        {"source": {}, "sink": {"dies": 75, "start_s": 1.0}},
         supervisor={"backoff_first_s": 30.0, "backoff_max_s": 60.0},
     ).start()
     worker = run.worker("sink")
@@ -158,10 +158,10 @@ def test_a_slow_start_within_its_grace_is_not_a_hang(daemon: Callable[..., Daemo
 
 
 def test_a_worker_that_is_not_ready_within_its_grace_is_restarted(daemon: Callable[..., Daemon]) -> None:
-    run = daemon({"sink": {"waits": 60, "once": True, "start_s": 0.3}}).start()
+    run = daemon({"sink": {"waits": 60, "once": True, "start_s": 0.5}}).start()
     run.wait_for("sink", "ready")
     assert run.until_state("sink", "RUNNING")["last_exit"] == "killed by SIGABRT"
-    assert "not ready within 0.3 s" in run.log()
+    assert "not ready within 0.5 s" in run.log()
 
 
 def test_a_worker_stopped_from_outside_counts_as_hung(daemon: Callable[..., Daemon]) -> None:

@@ -1,0 +1,212 @@
+"""How the supervisor ends, and what it leaves behind: signals, drains, kill -9, descriptors, threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from supervised import Daemon, is_alive, until
+
+FLOW: dict[str, dict[str, Any]] = {"source": {}, "stage": {"processes": 2}, "sink": {}}
+HEAVY = ("pyarrow", "deltalake", "obstore", "pycurl", "msgspec", "confluent_kafka", "prometheus_client")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    made: list[Daemon] = []
+
+    def make(workers: dict[str, dict[str, Any]], **more: Any) -> Daemon:
+        made.append(Daemon(tmp_path, workers, **more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+
+
+def signal_when_it_counts(run: Daemon, number: signal.Signals) -> None:
+    """After the time in which a signal is taken for the same one again."""
+    time.sleep(0.55)
+    run.signal(number)
+
+
+def test_a_drain_beyond_its_deadline_is_cut_off_and_told_by_exit_code_124(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"source": {"drains": 60, "drain_s": 0.2}, "sink": {}}).start()
+    assert run.stop() == 124
+    assert [event["worker"] for event in run.events(what="end")] == ["sink"], "the sink drains all the same"
+    assert "did not drain within 0.2 s; killed by SIGKILL" in run.log()
+
+
+def test_a_worker_that_fails_while_it_drains_is_told_by_exit_code_1(daemon: Callable[..., Daemon]) -> None:
+    assert daemon({"source": {"exit": 70}, "sink": {}}).start().stop() == 1
+
+
+def test_a_second_signal_kills_after_two_seconds_what_has_not_drained(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {"drains": 60, "drain_s": 60}, "sink": {}}).start()
+    run.signal(signal.SIGTERM)
+    run.wait_for("source", "stop")
+    signal_when_it_counts(run, signal.SIGTERM)
+    second = time.monotonic()
+    assert run.end() == 128 + signal.SIGTERM
+    assert 1.9 < time.monotonic() - second < 8
+
+
+def test_a_third_signal_kills_now(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {"drains": 60, "drain_s": 60}, "sink": {}}).start()
+    run.signal(signal.SIGINT)
+    run.wait_for("source", "stop")
+    signal_when_it_counts(run, signal.SIGINT)
+    signal_when_it_counts(run, signal.SIGINT)
+    third = time.monotonic()
+    assert run.end() == 128 + signal.SIGINT
+    assert time.monotonic() - third < 1.4
+    assert not any(map(is_alive, run.pids()))
+
+
+def test_ctrl_c_to_the_whole_group_is_one_clean_stop(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {"drains": 0.3}, "sink": {"drains": 0.3}}).start()
+    os.killpg(run.pid, signal.SIGINT)
+    run.signal(signal.SIGINT)  # and once more, as a parent passes it on
+    assert run.end() == 0
+    assert [event["worker"] for event in run.events(what="end")] == ["source", "sink"]
+
+
+def test_a_worker_ignores_ctrl_c_and_its_own_group_is_not_the_terminals(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"sink": {}}).start()
+    pid = run.worker("sink")["pid"]
+    assert os.getpgid(pid) == pid
+    os.kill(pid, signal.SIGINT)
+    os.kill(pid, signal.SIGHUP)
+    assert run.stop() == 0
+    assert len(run.events("sink", "end")) == 1
+
+
+def test_a_hang_up_changes_nothing_and_says_so(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"sink": {}}).start()
+    run.signal(signal.SIGHUP)
+    until(lambda: "SIGHUP changes nothing" in run.log())
+    assert run.worker("sink")["restarts"] == 0
+    assert run.stop() == 0
+
+
+def test_a_stop_while_types_still_start_ends_those_and_starts_no_more(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {}, "stage": {"waits": 0.5}, "sink": {}}).start(until_ready=False)
+    run.wait_for("stage", "start")
+    assert run.stop() == 0
+    assert run.events("source") == []
+    assert [event["worker"] for event in run.events(what="end")] == ["stage", "sink"]
+
+
+def test_a_stop_while_a_worker_backs_off_does_not_wait_for_it(daemon: Callable[..., Daemon]) -> None:
+    run = daemon(
+        {"source": {}, "sink": {"lives": 0.05, "exit": 3}},
+        supervisor={"backoff_first_s": 60.0, "backoff_max_s": 60.0},
+    ).start()
+    run.until_state("sink", "BACKOFF")
+    assert run.stop() == 0
+    assert len(run.events("sink", "start")) == 1
+
+
+def test_a_crash_during_the_stop_is_not_restarted_and_is_told(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {"drains": 1.0}, "sink": {}}, supervisor={"backoff_first_s": 0.0}).start()
+    run.signal(signal.SIGTERM)
+    run.wait_for("source", "stop")
+    os.kill(run.worker("sink")["pid"], signal.SIGKILL)
+    sink = run.until_state("sink", "EXITED")
+    assert sink["last_exit"] == "killed by SIGKILL"
+    assert run.status()["state"] == "stopping"
+    assert run.end() == 1
+    assert len(run.events("sink", "start")) == 1
+
+
+def test_a_killed_supervisor_leaves_no_worker(daemon: Callable[..., Daemon]) -> None:
+    run = daemon(FLOW | {"busy": {"hangs": True}}).start()
+    assert len(run.pids()) == 5
+    run.signal(signal.SIGKILL)
+    run.end()
+    until(lambda: not any(map(is_alive, run.pids())), "no worker is left", patience=2)
+
+
+def test_a_killed_worker_takes_what_it_started_with_it(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"sink": {"forks": True, "once": True}}).start()
+    worker = run.events("sink", "start")[0]["pid"]
+    children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    assert len(children) == 1
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: not is_alive(int(children[0])), "the worker's own child is gone", patience=5)
+
+
+def test_a_signal_right_after_the_fork_is_not_lost(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"sink": {"processes": 4}}).start()
+    for _ in range(15):
+        # The type stops as soon as it is forked: the signal comes before the child's own handlers stand.
+        run.ask(cmd="stop", type="sink")
+        run.until_state("sink", "STOPPED")
+        run.ask(cmd="start", type="sink")
+    run.ask(cmd="stop", type="sink")
+    stopped = {"STOPPED"}
+    until(lambda: {worker["state"] for worker in run.status()["workers"]} == stopped)
+    assert {worker["last_exit"] for worker in run.status()["workers"]} == {"exit 0: done"}
+
+
+def count(what: str, pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/{what}").iterdir()))
+
+
+def test_the_supervisor_has_one_thread_with_every_heavy_module_loaded(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {}, "sink": {}}, modules=HEAVY).start()
+    run.status()
+    assert count("task", run.pid) == 1
+    os.kill(run.worker("sink")["pid"], signal.SIGKILL)
+    run.wait_for("sink", "ready", 2)
+    assert count("task", run.pid) == 1
+
+
+def descriptors(pid: int) -> list[str]:
+    return sorted(str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_two_hundred_restarts_leave_no_descriptor_behind_in_parent_or_child(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon(
+        {"source": {}, "sink": {}, "flapping": {"dies": 1}},
+        supervisor={"backoff_first_s": 0.0, "max_restarts": 99, "restart_window_s": 600.0},
+    ).start()
+    run.until_state("flapping", "FATAL")
+    before = count("fd", run.pid)
+    run.ask(cmd="start", type="flapping")
+    run.until_state("flapping", "FATAL")
+    assert len(run.events("flapping", "start")) == 200
+    until(lambda: count("fd", run.pid) <= before)
+    os.kill(run.worker("sink")["pid"], signal.SIGKILL)
+    run.wait_for("sink", "ready", 2)
+    pid = run.until_state("sink", "RUNNING")["pid"]
+    # 0, 1, 2, the test's own file of events, the shared counters, the lock, its own death pipe's read end.
+    kinds = descriptors(pid)
+    assert len([kind for kind in kinds if kind.startswith("pipe:")]) == 1, kinds
+    assert not [kind for kind in kinds if kind.startswith(("socket:", "anon_inode:"))], kinds
+    assert len(kinds) == 7, kinds
+
+
+@pytest.mark.serial
+def test_a_dead_worker_is_forked_again_within_20_ms(daemon: Callable[..., Daemon]) -> None:
+    run = daemon(
+        {"sink": {}}, modules=HEAVY, supervisor={"backoff_first_s": 0.0, "max_restarts": 100}
+    ).start()
+    times = []
+    for count in range(2, 12):
+        pid = run.until_state("sink", "RUNNING")["pid"]
+        killed = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        times.append(run.wait_for("sink", "start", count)["t"] - killed)
+    assert sorted(times)[5] < 0.02, times
