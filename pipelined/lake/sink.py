@@ -188,6 +188,7 @@ class DeltaSink:
     def close(self) -> None:
         """Give the handle and what is remembered back."""
         self._forget()
+        self._keys.clear()
 
     def _current(self) -> DeltaTable:
         """The handle to compare and write through: reopened when due, brought up to date for an upsert."""
@@ -227,10 +228,9 @@ class DeltaSink:
         self._version = version
 
     def _forget(self) -> None:
-        """After any failure nothing that we remember counts."""
+        """After any failure look at the table anew; its fence tells then whether the known keys count."""
         self._table = None
         self._stored.clear()
-        self._keys.clear()
         self._version = -1
 
     def _position(self, table: DeltaTable, partition: Partition) -> int:

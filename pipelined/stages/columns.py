@@ -64,7 +64,7 @@ def utc(text: str, field: str) -> dt.datetime:
 
 
 def _no_time(text: str, field: str) -> PoisonError:
-    return PoisonError("invalid", f"{field} is no time: {text[:60]!r}")
+    return PoisonError("bad_time", f"{field} {text[:64]!r} is not an ISO-8601 time")
 
 
 def now(count: int) -> pa.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import typing
 from collections import Counter
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import msgspec
 
 from pipelined.errors import PoisonError
+from pipelined.messages.codec import UNREADABLE, decode_object, to_text
+from pipelined.stages.ingest import attachment_urls
 
 __all__ = ["Contact", "Data", "Email", "EventBody", "Loss", "Phone", "read"]
 
@@ -90,41 +91,21 @@ class EventBody(_Shape):
     data: Data | None = None
 
 
-class _Number(str):
-    """A number's text as it stands in the message: 1.10 stays 1.10."""
-
-    __slots__ = ()
-
-
 _decoder = msgspec.json.Decoder(EventBody)
 
 
-def read(value: bytes, text: str, misshapen: Counter[str]) -> EventBody:
-    """One event, from its bytes and the same as text. Raises PoisonError where it is no JSON object.
+def read(value: bytes, misshapen: Counter[str]) -> EventBody:
+    """One event. Raises PoisonError where the bytes are no JSON object.
 
     A number or boolean where text is expected becomes text; what has the wrong shape is left out and
-    counted in ``misshapen``; a lone surrogate becomes U+FFFD.
+    counted in ``misshapen``. Both as the ingester reads them, so that tasks and tables agree.
     """
     try:
         return _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         pass
-    body = _loads(text)
-    if not isinstance(body, dict):
-        raise PoisonError("unreadable", f"an event is a JSON object, not {_kind(body)}")
+    body = decode_object(value)
     return typing.cast("EventBody", _fill(EventBody, body, "", misshapen))
-
-
-def _loads(text: str) -> Any:
-    try:
-        return json.loads(text, parse_int=_Number, parse_float=_Number, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise PoisonError("unreadable", f"not JSON: {error}") from error
-
-
-def _refuse(word: str) -> None:
-    msg = f"{word} is not JSON"
-    raise ValueError(msg)
 
 
 def _nested(annotation: Any) -> type[_Shape] | None:
@@ -145,63 +126,23 @@ def _fill(shape: type[_Shape], found: dict[str, Any], prefix: str, misshapen: Co
         value = found.get(key)
         if value is None:
             continue
-        if nested is Data and isinstance(value, str) and not isinstance(value, _Number):
-            value = _object_in(value)
+        filled: Any
         if nested is not None:
-            fits = isinstance(value, dict)
-            filled: Any = _fill(nested, value, f"{prefix}{key}.", misshapen) if fits else None
+            inner = _object_in(value) if nested is Data and isinstance(value, str) else value
+            filled = _fill(nested, inner, f"{prefix}{key}.", misshapen) if isinstance(inner, dict) else None
         elif name == "attachments":
-            filled = _urls(value)
-            fits = filled is not None
+            filled = attachment_urls(value) if isinstance(value, str | list) else None
         else:
-            filled = _text(value)
-            fits = filled is not None
-        if not fits:
+            filled = to_text(value)
+        if filled is None:
             misshapen[prefix + key] += 1
         values[name] = filled
     return shape(**values)
 
 
-def _object_in(text: str) -> Any:
-    """What JSON text holds, or the text itself."""
+def _object_in(text: str) -> dict[str, Any] | None:
+    """The object that JSON text holds."""
     try:
-        return _loads(text)
+        return decode_object(text)
     except PoisonError:
-        return text
-
-
-def _urls(value: Any) -> list[str] | None:
-    """A list of strings from a list, JSON text of one, or a lone string; None for any other shape."""
-    if isinstance(value, _Number):
         return None
-    if isinstance(value, str):
-        inner = _object_in(value) if value.lstrip().startswith("[") else [value]
-        value = inner if isinstance(inner, list) else [value]
-    if not isinstance(value, list):
-        return None
-    return [text for entry in value if entry is not None and (text := _entry(entry))]
-
-
-def _entry(value: Any) -> str:
-    text = _text(value)
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":")) if text is None else text
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, str):
-        return (
-            str(value)
-            if value.isascii()
-            else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        )
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return None
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, _Number):
-        return "a number"
-    return {bool: "a boolean", str: "a string", list: "a list"}[type(value)]

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelined.errors import PoisonError
+from pipelined.messages.identity import canonical
 from pipelined.stages.columns import TIME, Converted, Rows, now, table, utc
 from pipelined.stages.contract import Record
 from pipelined.stages.event_shape import Adm, Contact, Data, Email, EventBody, Loss, Methods, Phone, read
@@ -78,8 +79,8 @@ def _row(record: Record, misshapen: Counter[str]) -> _Row:
     try:
         text = record.value.decode()
     except UnicodeDecodeError as error:
-        raise PoisonError("unreadable", f"not UTF-8: {error}") from error
-    event = read(record.value, text, misshapen)
+        raise PoisonError("not_json", f"not UTF-8: {error}") from error
+    event = read(record.value, misshapen)
     trace: str | None = None
     source: str | None = None
     for name, value in record.headers:
@@ -89,9 +90,9 @@ def _row(record: Record, misshapen: Counter[str]) -> _Row:
             trace = value.decode("utf-8", "replace")
         elif name == "source":
             source = value.decode("utf-8", "replace")
-    trace = trace or event.trace_id
+    trace = trace or canonical(event.trace_id or "")
     if not trace:
-        raise PoisonError("invalid", "an event without traceId")
+        raise PoisonError("no_trace_id", "the event has no traceId")
     return record, event, text, utc(event.utc_date_time or "", "utcDateTime"), trace, source
 
 

@@ -83,16 +83,13 @@ def _columns(results: list[Result], times: list[tuple[Any, ...]]) -> dict[str, A
 
 
 def _read(value: bytes) -> Result:
-    try:
-        result = decode(value, Result)
-    except RecursionError as error:
-        raise PoisonError("unreadable", "not a Result: nested too deeply") from error
+    result = decode(value, Result)
     if result.status not in _STATUSES:
-        raise PoisonError("invalid", f"a result of unknown status {result.status!r}")
+        raise PoisonError("bad_result", f"a result of unknown status {result.status!r}")
     for name, bits in _INT_BITS.items():
         number = getattr(result, name)
         if number is not None and not -(2**bits) <= number < 2**bits:
-            raise PoisonError("invalid", f"a result whose {name} is out of range: {number}")
+            raise PoisonError("bad_result", f"a result whose {name} is out of range: {number}")
     return result
 
 
