@@ -40,9 +40,14 @@ class FileReader:
             return
         try:
             for some in obstore.list(self._store(), chunk_size=1000):
-                yield from (str(found["path"]) for found in some)
+                yield from (str(found["path"]) for found in some if not self._unfinished(found["path"]))
         except (BaseError, OSError) as error:
             raise self._unavailable(error) from error
+
+    def _unfinished(self, path: str) -> bool:
+        # In a folder a file has a hidden name until it is whole; no part of a blob path begins with a dot.
+        name = path.rpartition("/")[2]
+        return self._folder is not None and name.startswith(".") and name.endswith(".part")
 
     def read(self, paths: Iterable[str]) -> Iterator[FoundFile]:
         """Each of these files, in their order."""

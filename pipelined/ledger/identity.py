@@ -10,7 +10,6 @@ import json
 import re
 import uuid
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 __all__ = ["Key", "attachment_key", "attachment_urls", "key_of", "name_of", "parse", "text_of", "trace_id_of"]
 
@@ -19,6 +18,8 @@ Key = bytes | str
 
 _ATTACHMENT_IDS = uuid.UUID("5b3a8a0e-6f1d-5c39-9a38-0d6f1c1b7e52")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+# Scheme, user-info (left out), host and path, query; the fragment is left over.
+_URL = re.compile(r"([^?#]*?://)?(?:[^/?#]*@)?([^?#]*)(?:\?([^#]*))?")
 _SIGNING_PREFIXES = ("x-amz-", "x-goog-")
 _SIGNING_NAMES = frozenset(
     (
@@ -108,16 +109,14 @@ def attachment_key(trace_id: str, url: str) -> bytes:
 
 
 def _bare(url: str) -> str:
-    """The URL without user-info, fragment and the query parameters that sign it or bound its life."""
-    try:
-        scheme, authority, path, query, _ = urlsplit(url)
-    except ValueError:  # brackets that are no IPv6 address, and the like
-        return re.split(r"[?#]", url, maxsplit=1)[0]
-    if query:
-        pairs = parse_qsl(query, keep_blank_values=True)
-        query = urlencode([(name, value) for name, value in pairs if not _signing(name.lower())])
-    return urlunsplit((scheme, authority.rsplit("@", 1)[-1], path, query, ""))
+    """The URL with user-info, fragment and what signs it or bounds its life cut out; the rest as it is."""
+    parts = _URL.match(url)
+    assert parts  # every text matches
+    scheme, rest, query = parts[1] or "", parts[2], parts[3]
+    pairs = [pair for pair in query.split("&") if not _signing(pair)] if query else []
+    return scheme + rest + ("?" + "&".join(pairs) if pairs else "")
 
 
-def _signing(name: str) -> bool:
+def _signing(pair: str) -> bool:
+    name = pair.split("=", 1)[0].lower()
     return name in _SIGNING_NAMES or name.startswith(_SIGNING_PREFIXES)

@@ -193,6 +193,13 @@ def test_a_pipeline_that_did_its_work_balances(pipeline: Pipeline) -> None:
     assert not balance.notes
 
 
+def test_an_upload_that_has_not_finished_is_no_file_yet(pipeline: Pipeline) -> None:
+    pipeline.store("docs/.0a1b2c.part", b"half a fi")
+    assert judge(pipeline.config).balanced
+    pipeline.store("docs/0a1b2c.part", b"a whole file")
+    assert judge(pipeline.config).difference_kinds == {"file_unknown": 1}
+
+
 def test_empty_topics_without_tables_and_store_balance(pipeline: Pipeline) -> None:
     (pipeline.folder / "files").rmdir()
     balance = judge(pipeline.config)

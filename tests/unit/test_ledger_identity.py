@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelined.ledger.identity import attachment_key, attachment_urls, key_of, name_of, parse, trace_id_of
-from pipelined.messages.attachments import attachment_id
+from pipelined.messages.attachments import attachment_id, parse_link
 
 TRACE = "6f0c2b1e-8d3a-4c52-9a77-0e5d1b7c4f21"
 URLS = [
@@ -25,12 +25,25 @@ URLS = [
     " https://a.example/f\n.pdf",
     "https://d111.cloudfront.net/f?Expires=1&Key-Pair-Id=2&Policy=3&Signature=4&token=5&keep=6",
     '{"url":"https://a.example"}',
+    "https://a@b@c.example/d@e/f?g=@h",
+    "me@a.example/f",
+    "a.example/me@f",
+    "https://a.example?",
+    "https://a.example/f?&&sig=1&a&",
+    "https://a.example/f?sig=1&",
+    "https://a.example/f?a=1?b=2&se=3#c?d=4",
+    "https://a.example/f#?a=1",
+    "https://a.example/f://g@h/i",
+    "https://a.example/f%0a\nSIG=1?SIG=2\n",
+    "://@",
+    "?",
+    "#",
 ]
 
 
 @pytest.mark.parametrize("url", URLS)
 def test_an_attachment_has_the_id_that_the_workers_give_it(url: str) -> None:
-    assert name_of(attachment_key(TRACE, url)) == attachment_id(TRACE, url)
+    assert name_of(attachment_key(TRACE, url)) == attachment_id(TRACE, parse_link(url))
 
 
 def test_the_id_of_an_attachment_is_the_uuid_of_trace_id_and_unsigned_url() -> None:
