@@ -17,8 +17,8 @@ _LATER = frozenset({408, 425, 429})
 #: A host that asks for more than a day is asked again after a day.
 _LONGEST_WAIT = 86_400.0
 
-#: What the lines that matter begin with: HTTP/…, Content-…, Transfer-Encoding, and the line that ends a head.
-_FIRST = frozenset(b"HCcTt\r\n")
+#: First bytes of the lines that matter: HTTP/…, Content-…, Transfer-Encoding, Location, and the empty one.
+_FIRST = frozenset(b"HCcTtLl\r\n")
 
 _CODES = {
     pycurl.E_COULDNT_RESOLVE_HOST: ("dns", "the host's name could not be resolved"),
@@ -30,22 +30,28 @@ _CODES = {
     pycurl.E_GOT_NOTHING: ("empty_reply", "the host closed the connection without an answer"),
     pycurl.E_SEND_ERROR: ("connection_lost", "the connection was lost"),
     pycurl.E_RECV_ERROR: ("connection_lost", "the connection was lost"),
+    # What is neither HTTP/1 nor HTTP/2 counts as HTTP/0.9, which is not allowed.
+    pycurl.E_UNSUPPORTED_PROTOCOL: ("bad_response", "the host's answer is not HTTP"),
     8: ("bad_response", "the host's answer is not HTTP"),  # CURLE_WEIRD_SERVER_REPLY; pycurl has no such name
 }
 
 
 class Answer(NamedTuple):
-    """The head of an HTTP answer. ``bounded``: its end can be told from a lost connection."""
+    """The head of an HTTP answer. ``bounded``: its end can be told from a lost connection.
+
+    ``location`` is as the host wrote it: a reference, perhaps relative, perhaps with user-info.
+    """
 
     status: int = 0
     content_type: str | None = None
     bounded: bool = False
+    location: str | None = None
 
 
 def read_answer(lines: Iterable[bytes]) -> Answer:
     """The last answer among header lines as libcurl hands them over, status lines included."""
     status = 0
-    content_type = None
+    content_type = location = None
     bounded = body = False
     for line in lines:
         if line[0] not in _FIRST:
@@ -53,7 +59,7 @@ def read_answer(lines: Iterable[bytes]) -> Answer:
         if line.startswith(b"HTTP/"):
             parts = line.split(None, 2)
             status = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
-            content_type = None
+            content_type = location = None
             bounded = body = False
         elif line in (b"\r\n", b"\n"):
             body = True  # what follows are trailers
@@ -64,7 +70,9 @@ def read_answer(lines: Iterable[bytes]) -> Answer:
                 content_type = value.strip().decode("latin-1")
             elif name == b"content-length" or (name == b"transfer-encoding" and b"chunked" in value.lower()):
                 bounded = True
-    return Answer(status, content_type, bounded)
+            elif name == b"location":
+                location = value.strip().decode("utf-8", "replace")
+    return Answer(status, content_type, bounded, location)
 
 
 def judge_status(status: int, retry_after: float) -> RecordError | None:
@@ -88,7 +96,7 @@ def judge_code(number: int, detail: str, *, max_bytes: int, http_status: int | N
         return PermanentError(
             "too_large", f"the file is larger than files.max_bytes = {max_bytes}", http_status=http_status
         )
-    if number in (pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL):
+    if number == pycurl.E_URL_MALFORMAT:
         return PermanentError("url_malformed", "the URL cannot be fetched as it is written")
     code, text = _CODES.get(number, (f"curl_{number}", "the transfer failed"))
     return TransientError(code, f"{text} ({detail})" if detail else text, http_status=http_status)

@@ -20,6 +20,7 @@ from pipelined.errors import RecordError
 from pipelined.fetch.addresses import Network, is_allowed
 from pipelined.fetch.answers import Answer, judge_code, read_answer
 from pipelined.fetch.filetypes import HEAD_BYTES
+from pipelined.fetch.policy import wire_url
 from pipelined.storage.disk import disk_error
 
 __all__ = ["Slot"]
@@ -60,7 +61,8 @@ class Slot:
         self.discarded = 0
         self.refused: str | None = None
         self.opened = False
-        self.curl.setopt(pycurl.URL, url)
+        self.url = url
+        self.curl.setopt(pycurl.URL, wire_url(url))
 
     def open_file(self) -> None:
         """Make the file. Raises OSError."""

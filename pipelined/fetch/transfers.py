@@ -17,6 +17,7 @@ import select
 import time
 from collections.abc import Hashable
 from typing import Any, NamedTuple
+from urllib.parse import urljoin
 
 import pycurl
 
@@ -24,7 +25,7 @@ from pipelined.config.tree import Config
 from pipelined.errors import PermanentError, RecordError, TransientError
 from pipelined.fetch.addresses import networks
 from pipelined.fetch.answers import REDIRECTS, Answer, judge_code, judge_status, read_answer
-from pipelined.fetch.policy import UrlPolicy, wire_url
+from pipelined.fetch.policy import UrlPolicy
 from pipelined.fetch.slot import Slot
 from pipelined.storage.disk import disk_error
 
@@ -94,7 +95,7 @@ class Transfers:
         """
         slot = self._idle[-1]
         slot.begin(key, path)
-        slot.hop(wire_url(url))
+        slot.hop(url)
         self._multi.add_handle(slot.curl)
         self._active[key] = self._idle.pop()
 
@@ -232,19 +233,21 @@ class Transfers:
 
     def _redirect(self, slot: Slot) -> None:
         """Go where the answer points; raises PermanentError where that may not be."""
-        target = slot.curl.getinfo(pycurl.REDIRECT_URL)
-        status = slot.answer.status if slot.answer else 0
-        if not target:
+        assert slot.answer is not None
+        status, location = slot.answer.status, slot.answer.location
+        if not location:
             raise PermanentError(
                 f"http_{status}", f"the host answered {status} without saying where to", http_status=status
             )
+        # Not libcurl's REDIRECT_URL, which leaves out the user-info the policy is to refuse.
+        target = urljoin(slot.url, location)
         slot.redirects += 1
         if slot.redirects > self._config.download.max_redirects:
             raise PermanentError(
                 "redirects", f"more than {self._config.download.max_redirects} redirects", http_status=status
             )
         self._policy.check(target)
-        slot.hop(wire_url(target))
+        slot.hop(target)
         self._multi.add_handle(slot.curl)
 
     def _finish(self, slot: Slot, error: RecordError | None) -> None:
