@@ -113,6 +113,7 @@ class RecordError(PipelinedError):
 
     ``retry_after``, in seconds, is the least time to wait before the next attempt where the other
     side said so; 0 asks for the next attempt at once. ``http_status`` is what the other side answered.
+    ``attempted`` is False where nothing was tried, so that no attempt is used up.
     """
 
     category: ClassVar[Category]
@@ -124,11 +125,13 @@ class RecordError(PipelinedError):
         *,
         http_status: int | None = None,
         retry_after: float | None = None,
+        attempted: bool = True,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.http_status = http_status
         self.retry_after = retry_after
+        self.attempted = attempted
 
 
 class TransientError(RecordError):

@@ -14,9 +14,13 @@ import uuid
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
+from pipelined.errors import PoisonError
+from pipelined.messages.codec import decode_object, encode
+
 __all__ = [
     "Link",
     "attachment_id",
+    "attachment_urls",
     "disambiguate",
     "expiry",
     "file_name",
@@ -166,3 +170,26 @@ def file_type(name: str) -> str:
     """The upper-case extension of a file name, ``UNKNOWN`` without one."""
     stem, dot, extension = name.rpartition(".")
     return extension.upper() if dot and stem and extension else "UNKNOWN"
+
+
+def attachment_urls(value: object) -> list[str]:
+    """The attachments of an event as texts: a list, a list as JSON text, or a lone URL.
+
+    Nulls and empty texts are no attachments. Anything else that is no text is kept as its JSON, so that
+    the URL policy refuses it and it is accounted for.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        if value.startswith("["):
+            try:
+                value = decode_object(f'{{"list":{value}}}')["list"]
+            except PoisonError:
+                value = [value]
+        else:
+            value = [value]
+    if not isinstance(value, list):
+        return []
+    texts = (
+        entry if isinstance(entry, str) else encode(entry).decode() for entry in value if entry is not None
+    )
+    return [text for text in texts if text]

@@ -166,6 +166,7 @@ class DownloadStage:
                         "host_circuit_open",
                         f"{job.host} has failed several times in a row and is left alone for a while",
                         retry_after=max(1.0, self._breakers.wait(job.host)),
+                        attempted=False,
                     )
                 number = next(self._numbers)
                 self._transfers.start(number, job.task.attachment_url, self._cache.temporary())

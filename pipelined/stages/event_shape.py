@@ -10,7 +10,7 @@ import msgspec
 
 from pipelined.errors import PoisonError
 from pipelined.messages.codec import UNREADABLE, decode_object, to_text
-from pipelined.stages.ingest import attachment_urls
+from pipelined.messages.attachments import attachment_urls
 
 __all__ = ["Contact", "Data", "Email", "EventBody", "Loss", "Phone", "read"]
 

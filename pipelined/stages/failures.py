@@ -13,7 +13,7 @@ from pipelined.messages.codec import encode, iso_ms, iso_now
 from pipelined.messages.task import ERROR_MESSAGE_LIMIT, DownloadTask, Result, Status
 from pipelined.stages.contract import Headers, Output, Record, Stream
 
-__all__ = ["ATTEMPT", "NOT_BEFORE", "Envelope", "failed_result", "retry"]
+__all__ = ["ATTEMPT", "NOT_BEFORE", "Envelope", "deferrals", "failed_result", "retry"]
 
 #: Headers of a retried task: how many attempts it has behind it, and when it is due (ms since the epoch).
 ATTEMPT = "attempt"
@@ -100,6 +100,12 @@ def failed_result(
     return Output(Stream.RESULTS, record.key, encode(result), _passed_on(record))
 
 
+def deferrals(task: DownloadTask) -> int:
+    """How often the task was put off without an attempt."""
+    count = task.metadata.get("deferrals", 0)
+    return count if isinstance(count, int) else 0
+
+
 def retry(record: Record, task: DownloadTask, error: RecordError, tier: int, delay: float) -> Output:
     """The task once more: in the retry topic of ``tier``, due in ``delay`` seconds; at once where that is 0."""
     now_ms = time.time_ns() // 1_000_000
@@ -107,7 +113,7 @@ def retry(record: Record, task: DownloadTask, error: RecordError, tier: int, del
     headers = _passed_on(record)
     if record.header("first_failed_at") is None:
         headers.append(("first_failed_at", iso_ms(now_ms).encode()))
-    attempt = task.retry_count + 1
+    attempt = task.retry_count + error.attempted
     headers.append((ATTEMPT, b"%d" % attempt))
     if delay > 0:
         headers.append((NOT_BEFORE, b"%d" % due_ms))
@@ -118,6 +124,7 @@ def retry(record: Record, task: DownloadTask, error: RecordError, tier: int, del
         "error_category": str(error.category),
         "error_code": error.code,
         "retry_at": iso_ms(due_ms),
+        "deferrals": deferrals(task) + (not error.attempted),
     }
     return Output(
         Stream.RETRY if delay > 0 else Stream.PENDING, record.key, encode(again), headers, tier=tier

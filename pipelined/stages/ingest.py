@@ -22,7 +22,7 @@ from pipelined.stages.failures import Envelope, failed_result
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 
-__all__ = ["IngestStage", "attachment_urls"]
+__all__ = ["IngestStage"]
 
 _logger = logging.getLogger("pipelined.stages")
 
@@ -143,7 +143,7 @@ class IngestStage:
             raise PoisonError("no_type", msg)
         moment = _moment(event.get("utcDateTime"))
         data, rewritten = _data(event)
-        urls = attachment_urls(data.get("attachments"))
+        urls = attachment.attachment_urls(data.get("attachments"))
         assignment_id = to_text(data.get("assignmentId"))
         if urls and not assignment_id:
             msg = "the event has attachments and no assignmentId: their place in the store cannot be told"
@@ -271,26 +271,3 @@ def _data(event: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return event["data"] or {}, True
     msg = f"data is a JSON {type(data).__name__}, not an object"
     raise PoisonError("bad_data", msg)
-
-
-def attachment_urls(value: object) -> list[str]:
-    """The attachments of an event as texts: a list, a list as JSON text, or a lone URL.
-
-    Nulls and empty texts are no attachments. Anything else that is no text is kept as its JSON, so that
-    the URL policy refuses it and it is accounted for.
-    """
-    if isinstance(value, str):
-        value = value.strip()
-        if value.startswith("["):
-            try:
-                value = decode_object(f'{{"list":{value}}}')["list"]
-            except PoisonError:
-                value = [value]
-        else:
-            value = [value]
-    if not isinstance(value, list):
-        return []
-    texts = (
-        entry if isinstance(entry, str) else encode(entry).decode() for entry in value if entry is not None
-    )
-    return [text for text in texts if text]

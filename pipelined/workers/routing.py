@@ -10,9 +10,12 @@ from pipelined.config.tree import Config
 from pipelined.errors import Category, RecordError
 from pipelined.messages.task import DownloadTask
 from pipelined.stages.contract import Done, Failed, Outcome, Output, Record, Stream
-from pipelined.stages.failures import Envelope, failed_result, retry
+from pipelined.stages.failures import Envelope, deferrals, failed_result, retry
 
 __all__ = ["Hold", "Routed", "Router"]
+
+#: A task that was never tried, because its host's breaker was open, is put off so often and no more.
+_MOST_DEFERRALS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class Router:
         return self._dead(outcome)
 
     def _transient(self, outcome: Failed, task: DownloadTask) -> Routed:
-        if task.retry_count >= self._attempts or not self._delays:
+        put_off = not outcome.error.attempted and deferrals(task) < _MOST_DEFERRALS
+        if (task.retry_count >= self._attempts and not put_off) or not self._delays:
             return self._dead(outcome)
         asked = outcome.error.retry_after
         if asked == 0:
