@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pipelined
+from pipelined.supervisor.pidfile import holder
 from pipelined.supervisor.protocol import ask
 
 # The daemon is to find the very package that the tests import.
@@ -143,3 +145,20 @@ class Daemon:
 
     def log(self) -> str:
         return self.log_file.read_text()
+
+
+@contextlib.contextmanager
+def daemons(folder: Path) -> Iterator[Callable[..., Daemon]]:
+    """Make daemons in ``folder``; none is left at the end, also none that a command has started."""
+    made: list[Daemon] = []
+
+    def make(workers: dict[str, dict[str, Any]], **more: Any) -> Daemon:
+        made.append(Daemon(folder, workers, **more))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+        if pid := holder(each.order["state_dir"]):
+            os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: not is_alive(pid))

@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Daemon, is_alive, until
+from supervised import Daemon, daemons, is_alive, until
 
 FLOW: dict[str, dict[str, Any]] = {"source": {}, "stage": {"processes": 2}, "sink": {}}
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    made: list[Daemon] = []
-
-    def make(workers: dict[str, dict[str, Any]], **more: Any) -> Daemon:
-        made.append(Daemon(tmp_path, workers, **more))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.kill()
+    with daemons(tmp_path) as make:
+        yield make
 
 
 def test_sinks_start_first_and_each_type_waits_until_the_next_one_is_ready(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Daemon, until
+from supervised import Daemon, daemons, until
 
 from pipelined.errors import AlreadyRunningError, UnavailableError
 from pipelined.supervisor.pidfile import Pidfile, holder
@@ -24,15 +24,8 @@ from pipelined.supervisor.pidfile import Pidfile, holder
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    made: list[Daemon] = []
-
-    def make(workers: dict[str, dict[str, Any]], **more: Any) -> Daemon:
-        made.append(Daemon(tmp_path, workers, **more))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.kill()
+    with daemons(tmp_path) as make:
+        yield make
 
 
 def connected(run: Daemon) -> socket.socket:
