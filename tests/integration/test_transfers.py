@@ -1,101 +1,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
-import ssl
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from filehost import BODY, Host, failure, fetch, fetch_all, settings
 
-from pipelined.config.tree import Config, Download, Files, Urls
+from pipelined.config.tree import Files
 from pipelined.errors import DependencyError, PermanentError, RecordError, TransientError
 from pipelined.fetch.transfers import Fetched, Transfers
 from pipelined.local.fileserver import FileServer, expected_body, file_path
-
-Answer = Callable[[socket.socket, str], None]
-BODY = b"%PDF-1.7 " + b"x" * 5000
-
-
-class Host:
-    """A server of raw sockets: a path names what is sent, whatever it may be. Counts its connections."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.requests: list[str] = []
-        self.answers: dict[str, Answer] = {}
-        self._stopped = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._listener.settimeout(0.1)
-        self.port = self._listener.getsockname()[1]
-        self._threads: list[threading.Thread] = []
-        self._main = threading.Thread(target=self._accept)
-        self._main.start()
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    def says(self, path: str, head: str, body: bytes = b"", *, then: str = "close") -> str:
-        """Answer a path with these bytes, then close the connection, keep it, or hang. Returns the URL."""
-
-        def answer(connection: socket.socket, _request: str) -> None:
-            connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
-            if then == "hang":
-                self._stopped.wait(60)
-            elif then == "close":
-                connection.shutdown(socket.SHUT_RDWR)
-
-        self.answers[path] = answer
-        return self.url(path)
-
-    def _accept(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(connection,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(0.1)
-        buffer = b""
-        with connection:
-            while not self._stopped.is_set():
-                try:
-                    data = connection.recv(65536)
-                except TimeoutError:
-                    continue
-                except OSError:
-                    return
-                if not data:
-                    return
-                buffer += data
-                while b"\r\n\r\n" in buffer:
-                    request, _, buffer = buffer.partition(b"\r\n\r\n")
-                    text = request.decode()
-                    self.requests.append(text)
-                    try:
-                        connection.settimeout(20)
-                        self.answers[text.split(" ")[1]](connection, text)
-                        connection.settimeout(0.1)
-                    except OSError:
-                        return
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._main.join()
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
 
 
 @pytest.fixture
@@ -109,54 +28,6 @@ def host() -> Iterator[Host]:
 def server() -> Iterator[FileServer]:
     with FileServer() as running:
         yield running
-
-
-def settings(
-    *ports: int,
-    networks: tuple[str, ...] = ("127.0.0.0/8",),
-    files: Files | None = None,
-    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "*.localhost"),
-    **download: float,
-) -> Config:
-    limits: dict[str, float] = {"low_speed_s": 1, "connect_timeout_s": 3, "timeout_s": 20, **download}
-    return Config(
-        urls=Urls(allowed_hosts=hosts, allowed_ports=ports, allow_http=True, allowed_networks=networks),
-        files=files or Files(),
-        download=Download(**limits),  # type: ignore[arg-type]  # all are numbers, some of them whole
-    )
-
-
-def fetch_all(transfers: Transfers, urls: list[str], folder: Path, seconds: float = 30) -> list[Fetched]:
-    """Fetch the URLs and return what became of them, in their order."""
-    waiting = list(enumerate(urls))
-    found: dict[int, Fetched] = {}
-    deadline = time.monotonic() + seconds
-    while len(found) < len(urls):
-        assert time.monotonic() < deadline, f"only {len(found)} of {len(urls)} ended"
-        while waiting and transfers.free:
-            number, url = waiting.pop(0)
-            transfers.start(number, url, str(folder / str(number)))
-        for fetched in transfers.poll(0.2):
-            assert isinstance(fetched.key, int)
-            found[fetched.key] = fetched
-            if fetched.file >= 0:
-                os.close(fetched.file)
-    return [found[number] for number in range(len(urls))]
-
-
-def fetch(config: Config, url: str, folder: Path) -> Fetched:
-    transfers = Transfers(config)
-    try:
-        return fetch_all(transfers, [url], folder)[0]
-    finally:
-        transfers.close()
-
-
-def failure(config: Config, url: str, folder: Path) -> RecordError:
-    fetched = fetch(config, url, folder)
-    assert fetched.error is not None
-    assert not Path(fetched.path).exists()
-    return fetched.error
 
 
 def test_files_of_all_sizes_arrive_whole_with_their_hash(server: FileServer, tmp_path: Path) -> None:
@@ -339,79 +210,6 @@ def test_a_name_that_does_not_exist_is_a_transient_failure(tmp_path: Path) -> No
     assert (type(error), error.code) == (TransientError, "dns")
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"])
-def test_a_refused_address_is_never_connected_to(host: Host, tmp_path: Path, name: str) -> None:
-    host.says("/x", "HTTP/1.1 200 OK\nContent-Length: 5", b"hello")
-    config = settings(host.port, networks=(), hosts=(name,))
-    error = failure(config, f"http://{name}:{host.port}/x", tmp_path)
-    assert (type(error), error.code) == (PermanentError, "url_address")
-    assert host.connections == 0
-
-
-def test_a_redirect_to_a_refused_address_is_never_connected_to(host: Host, tmp_path: Path) -> None:
-    inner = Host()
-    try:
-        target = f"http://localhost:{inner.port}/secret"
-        url = host.says("/x", f"HTTP/1.1 302 Found\nLocation: {target}\nContent-Length: 0")
-        for hosts in (("127.0.0.1",), ("127.0.0.1", "localhost")):
-            config = settings(host.port, inner.port, hosts=hosts, networks=("127.0.0.1/32",))
-            if "localhost" in hosts:  # the name passes, its address must not
-                config = settings(host.port, hosts=hosts)
-            error = failure(config, url, tmp_path)
-            assert type(error) is PermanentError
-            assert error.code in ("url_host", "url_port")
-        assert inner.connections == 0
-    finally:
-        inner.stop()
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "file:///etc/passwd",
-        "gopher://127.0.0.1/x",
-        "ftp://127.0.0.1/x",
-        "http://u:p@127.0.0.1/",
-        "//u@127.0.0.1/",
-    ],
-)
-def test_a_redirect_to_another_protocol_or_with_a_password_is_refused(
-    host: Host, tmp_path: Path, target: str
-) -> None:
-    url = host.says("/x", f"HTTP/1.1 302 Found\nLocation: {target}\nContent-Length: 0")
-    error = failure(settings(host.port), url, tmp_path)
-    assert type(error) is PermanentError
-    assert error.code in ("url_scheme", "url_userinfo")
-
-
-def test_redirects_end_at_their_limit(host: Host, tmp_path: Path) -> None:
-    url = host.says("/x", "HTTP/1.1 302 Found\nLocation: /x\nContent-Length: 0", then="keep")
-    error = failure(settings(host.port, max_redirects=3), url, tmp_path)
-    assert (type(error), error.code) == (PermanentError, "redirects")
-    assert len(host.requests) == 4
-
-
-def test_a_proxy_of_the_environment_is_not_used(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    proxy = Host()
-    try:
-        for name in ("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        url = host.says("/x", "HTTP/1.1 200 OK\nContent-Length: 5", b"hello")
-        assert fetch(settings(host.port), url, tmp_path).error is None
-        assert proxy.connections == 0
-    finally:
-        proxy.stop()
-
-
-def test_a_signed_path_goes_out_as_it_is_written(host: Host, tmp_path: Path) -> None:
-    path = "/a/../b/%7E%2F./x.pdf?sig=a%2Bb&x=1"
-    host.says(path, "HTTP/1.1 200 OK\nContent-Length: 5", b"hello")
-    assert fetch(settings(host.port), host.url(path), tmp_path).error is None
-    assert host.requests[0].startswith(f"GET {path} HTTP/1.1")
-
-
 def test_a_cancelled_transfer_ends_without_a_result_and_without_a_file(host: Host, tmp_path: Path) -> None:
     url = host.says("/x", "HTTP/1.1 200 OK\nContent-Length: 100000", BODY, then="hang")
     good = host.says("/y", "HTTP/1.1 200 OK\nContent-Length: 5", b"hello")
@@ -458,63 +256,3 @@ def test_a_poll_without_transfers_waits_no_longer_than_told(host: Host) -> None:
     assert transfers.poll(0.05) == []
     assert 0.04 < time.monotonic() - begun < 10
     transfers.close()
-
-
-@pytest.mark.parametrize("location", ["b/x.pdf?q=1", "/a/b/x.pdf?q=1", "//127.0.0.1:{port}/a/b/x.pdf?q=1"])
-def test_a_relative_redirect_is_resolved_against_the_url_it_came_from(
-    host: Host, tmp_path: Path, location: str
-) -> None:
-    where = location.format(port=host.port)
-    url = host.says("/a/start", f"HTTP/1.1 307 Moved\nLocation: {where}\nContent-Length: 0", then="keep")
-    host.says("/a/b/x.pdf?q=1", "HTTP/1.1 200 OK\nContent-Length: 5", b"hello")
-    assert fetch(settings(host.port), url, tmp_path).error is None
-
-
-def _authority(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for a host name, and its key."""
-    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split()
-    command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    subprocess.run(
-        [*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True, timeout=60
-    )
-    return certificate, key
-
-
-@pytest.mark.parametrize(("name", "code"), [("localhost", None), ("other.example", "certificate")])
-def test_the_certificate_must_be_trusted_and_bear_the_name_of_the_host(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str | None
-) -> None:
-    certificate, key = _authority(tmp_path, name)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hello)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    config = Config(
-        urls=Urls(
-            allowed_hosts=("localhost",),
-            allowed_ports=(server.server_port,),
-            allowed_networks=("127.0.0.0/8", "::1/128"),
-        )
-    )
-    try:
-        fetched = fetch(config, f"https://localhost:{server.server_port}/x", tmp_path)
-        assert (fetched.error.code if fetched.error else None) == code
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Hello(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *args: object) -> None:
-        pass
