@@ -44,7 +44,12 @@ class Worker:
     window_records: int = key(
         20000, "Most records taken and not yet committed; beyond it the worker takes no more.", low=1
     )
-    start_s: float = key(60.0, "Time to become ready, before it counts as hung.", unit="seconds", low=0.1)
+    start_s: float = key(
+        60.0,
+        "Time without a sign while it starts, after which it is killed and restarted.",
+        unit="seconds",
+        low=0.1,
+    )
     hang_s: float = key(
         60.0,
         "Time without a sign of its work loop after which it is killed and restarted.",

@@ -160,6 +160,7 @@ def _follow(config: Config, source: Path, daemon: subprocess.Popen[bytes], began
     with Follower(config) as follower, Picture(began) as picture:
         feeder.start()
         last, changed = Progress(), time.monotonic()
+        judged: Progress | None = None
         while True:
             progress = follower.poll(0.2)
             picture.show(progress)
@@ -171,8 +172,8 @@ def _follow(config: Config, source: Path, daemon: subprocess.Popen[bytes], began
             now = time.monotonic()
             if progress != last:
                 last, changed = progress, now
-            if not feeder.is_alive() and progress.settled:
-                balance = follower.balance()
+            if not feeder.is_alive() and progress.settled and progress != judged:
+                judged, balance = progress, follower.balance()
                 if balance.balanced:
                     picture.show(follower.poll(0.0), last=True)
                     return balance

@@ -36,7 +36,7 @@ _FAULTS: Final[dict[str, tuple[float, bool]]] = {
     "slow": (0.004, True),
     "cut": (0.003, False),
     "cut-1": (0.003, True),
-    "nolength": (0.003, True),
+    "nolength": (0.003, False),
     "redirect": (0.003, True),
     "astray": (0.002, False),
     "wrongtype": (0.003, False),

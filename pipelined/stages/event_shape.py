@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from pipelined.errors import PoisonError
-from pipelined.messages.codec import UNREADABLE, decode_object, to_text
 from pipelined.messages.attachments import attachment_urls
+from pipelined.messages.codec import UNREADABLE, decode_object, to_text
 
 __all__ = ["Contact", "Data", "Email", "EventBody", "Loss", "Phone", "read"]
 

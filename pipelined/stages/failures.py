@@ -48,7 +48,7 @@ class Envelope:
         task: DownloadTask | None = None,
         value: bytes | None = None,
     ) -> Output:
-        """The dead letter of a record. ``value`` stands in for its bytes where the record made several tasks."""
+        """The dead letter of a record; ``value`` stands for its bytes where the record led to several tasks."""
         fingerprint = hashlib.blake2b(
             f"{self._stage} {error.category} {error.code}".encode(), digest_size=6
         ).hexdigest()
@@ -107,7 +107,7 @@ def deferrals(task: DownloadTask) -> int:
 
 
 def retry(record: Record, task: DownloadTask, error: RecordError, tier: int, delay: float) -> Output:
-    """The task once more: in the retry topic of ``tier``, due in ``delay`` seconds; at once where that is 0."""
+    """The task once more: in the retry topic of ``tier``, due in ``delay`` seconds; 0 means at once."""
     now_ms = time.time_ns() // 1_000_000
     due_ms = now_ms + round(delay * 1000)
     headers = _passed_on(record)

@@ -59,7 +59,7 @@ class Child:
         for metric in METRICS:
             if metric.kind is Kind.GAUGE:
                 words[_offsets[metric.name]] = 0
-        words[3] = 0
+        words[5] = words[3] = 0
         words[2] = time.monotonic_ns()
         words[1] += 1
         words[0] = pid

@@ -143,12 +143,15 @@ class Worker:
         now = time.monotonic()
         age = now - self._started
         # The page may still be its predecessor's.
-        if child.pid == self.process.pid and child.is_ready:
+        ours = child.pid == self.process.pid
+        # A worker that waits for its brokers says so, gives signs, and is not hung however long it takes.
+        silent = now - child.heartbeat_ns / 1e9 if ours else age
+        if ours and child.is_ready:
             self._healthy_since = now
             self._enter(WorkerState.RUNNING, "")
             self._look_for_beat()
-        elif age >= self._settings.start_s:
-            self._abort(f"not ready within {self._settings.start_s:g} s")
+        elif silent >= self._settings.start_s:
+            self._abort(f"no sign of it for {silent:.1f} s while it started")
         else:
             self._timers.set(self, 0.005 if age < 1 else 0.05, self._look_for_ready)
 
