@@ -48,7 +48,7 @@ class Envelope:
         task: DownloadTask | None = None,
         value: bytes | None = None,
     ) -> Output:
-        """The dead letter of a record; ``value`` stands for its bytes where the record led to several tasks."""
+        """The dead letter of a record; ``value`` stands for its bytes where it led to several tasks."""
         fingerprint = hashlib.blake2b(
             f"{self._stage} {error.category} {error.code}".encode(), digest_size=6
         ).hexdigest()

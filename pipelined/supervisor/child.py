@@ -66,7 +66,7 @@ def live(
             code,
             error,
             exc_info=True,
-            extra={"worker": worker, "index": index},
+            extra={"child": f"{worker}/{index}"},
         )
     finally:
         for stream in (sys.stdout, sys.stderr):

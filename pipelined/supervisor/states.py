@@ -180,7 +180,7 @@ class Worker:
             self.type,
             self.index,
             self._slot.parent.pid,
-            extra={"worker": self.type, "index": self.index},
+            extra={"child": f"{self.type}/{self.index}"},
         )
         self._timers.set(self, _REMIND_S, self._outlived)
 
@@ -222,5 +222,5 @@ class Worker:
                 self.index,
                 state.name,
                 f": {reason}" if reason else "",
-                extra={"worker": self.type, "index": self.index, "state": state.name, "reason": reason},
+                extra={"child": f"{self.type}/{self.index}", "state": state.name, "reason": reason},
             )
