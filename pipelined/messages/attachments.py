@@ -7,6 +7,7 @@ much as everything else that is done for an attachment.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import re
 import unicodedata
@@ -72,15 +73,22 @@ def parse_link(url: str) -> Link:
         signing: dict[str, str] = {}
         for pair in query.split("&"):
             name, _, value = pair.partition("=")
-            name = name.lower()
-            if name in _SIGNING or name.startswith(("x-amz-", "x-goog-")):
-                signing[name] = value
+            signs = _signing_name(name)
+            if signs:
+                signing[signs] = value
             else:
                 kept.append(pair)
         if kept:
             bare += "?" + "&".join(kept)
         expires = _expiry(signing)
     return Link(bare, expires, _name(path.rpartition("/")[2] if slash else ""))
+
+
+@functools.lru_cache(maxsize=1000)
+def _signing_name(name: str) -> str:
+    """The name in lower case where it belongs to a signature, else empty."""
+    name = name.lower()
+    return name if name in _SIGNING or name.startswith(("x-amz-", "x-goog-")) else ""
 
 
 def unsigned(url: str) -> str:

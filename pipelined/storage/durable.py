@@ -14,12 +14,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 from pipelined.errors import BugError, RecordError
 from pipelined.storage.disk import disk_error, sync_file_system, sync_folder
 
-__all__ = ["Item", "Placed", "Placer", "place"]
+__all__ = ["Group", "Item", "Placed", "Placer", "place"]
 
 log = logging.getLogger("pipelined.storage")
 
@@ -108,6 +109,31 @@ def _sync_names(items: Sequence[Item]) -> None:
         # A folder that is gone had its file taken out again, by an upload of the same attachment.
         with contextlib.suppress(FileNotFoundError):
             sync_folder(folder)
+
+
+class Group:
+    """Lets threads that each place one file share their syncs: whoever comes first takes all that wait."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Item, Future[Placed]]] = deque()
+        self._turn = threading.Lock()
+
+    def place(self, item: Item) -> Placed:
+        """Place one file, together with those of other threads; returns when it is durable, or failed."""
+        mine: Future[Placed] = Future()
+        self._waiting.append((item, mine))
+        with self._turn:
+            if not mine.done():
+                batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                try:
+                    results = place([each for each, _ in batch])
+                except BaseException as error:
+                    for _, future in batch:
+                        future.set_exception(error)
+                    raise
+                for result, (_, future) in zip(results, batch, strict=True):
+                    future.set_result(result)
+        return mine.result()
 
 
 class Placer:

@@ -32,7 +32,7 @@ from pipelined.errors import (
     TransientError,
 )
 from pipelined.storage.disk import disk_error
-from pipelined.storage.durable import Item, place
+from pipelined.storage.durable import Group, Item
 
 __all__ = ["LocalStore", "ObjectStore", "Store", "open_store"]
 
@@ -82,6 +82,7 @@ class LocalStore:
                 f"a file:// store needs an absolute folder, file:///folder; it has {str(root)!r}"
             )
         self.root = root
+        self._group = Group()
 
     def put(self, path: str, source: Path, size: int, sha256: str) -> None:
         """See :class:`Store`. A file of that name is replaced."""
@@ -105,9 +106,9 @@ class LocalStore:
                 raise PermanentError("store_path", f"{path!r} leads through a stored file") from error
             except OSError as error:
                 raise disk_error(error, target) from error
-        placed = place([Item(path, file, str(temporary), str(target), str(self.root))])
-        if placed[0].error is not None:
-            raise placed[0].error
+        placed = self._group.place(Item(path, file, str(temporary), str(target), str(self.root)))
+        if placed.error is not None:
+            raise placed.error
 
 
 class ObjectStore:

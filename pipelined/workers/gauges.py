@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from pipelined.errors import RecordError
+from pipelined.logs.setup import dropped
 from pipelined.stages.contract import Partition, Record
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
@@ -36,6 +37,7 @@ class Gauges:
         self._stats = stats
         self._due = 0.0
         self._rest: Counter[str] = Counter()
+        self._lost = 0
 
     def spent(self, state: str, seconds: float) -> None:
         """Account for time of the loop; fractions of a millisecond are kept for the next call."""
@@ -59,6 +61,10 @@ class Gauges:
         stats.set(metrics.OLDEST, 0 if oldest is None else oldest / 1000)
         if lag == 0 and oldest is None:
             stats.set(metrics.LAST_PROGRESS, time.time())
+        lost = dropped()
+        if lost > self._lost:
+            stats.add(metrics.LOG_SUPPRESSED, lost - self._lost)
+            self._lost = lost
 
     def committed(
         self, records: Sequence[Record], kinds: Mapping[str, int], outputs: int, seconds: float

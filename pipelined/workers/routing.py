@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipelined.config.tree import Config
 from pipelined.errors import Category, RecordError
@@ -18,8 +19,7 @@ __all__ = ["Hold", "Routed", "Router"]
 _MOST_DEFERRALS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """What is produced for an outcome, and what became of its record: done, duplicate, retried or dead."""
 
     outputs: Sequence[Output]
