@@ -1,0 +1,213 @@
+"""What every benchmark stands on: a real Kafka, a folder, configurations, the daemon, and bare loops."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from confluent_kafka import IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from pipelined.config import Config, load
+from pipelined.kafka import topics
+from pipelined.kafka.settings import Names
+from pipelined.local.kafka import Cluster
+from pipelined.supervisor.protocol import ask
+
+__all__ = ["PARTITIONS", "Daemon", "Ground", "Message", "bare", "offset_sum", "wait_for"]
+
+PARTITIONS = 4
+_ROOT = Path(__file__).parents[1]
+
+#: Key, value, headers.
+Message = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]
+
+
+class Ground:
+    """A Kafka of one node with the package's settings, for as long as the benchmark runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._cluster = Cluster()
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self._cluster.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cluster.stop()
+
+    def config(
+        self,
+        *,
+        inputs: dict[str, str] | None = None,
+        files_url: str = "http://127.0.0.1:1",
+        folder: Path | None = None,
+        more: str = "",
+    ) -> Path:
+        """A new configuration with a domain, folders and topics of its own; the topics are made.
+
+        ``inputs`` gives streams an existing topic by name, ``more`` is added to the end of the text.
+        """
+        self._count += 1
+        place = (folder or self.folder) / f"run{self._count}"
+        place.mkdir(parents=True)
+        streams = "events_raw events_ingested downloads_pending downloads_cached downloads_results".split()
+        sections = "".join(
+            f"[topics.{stream}]\npartitions = {PARTITIONS}\n"
+            + (f'name = "{inputs[stream]}"\n' if stream in (inputs or {}) else "")
+            for stream in streams
+        )
+        path = place / "pipelined.toml"
+        path.write_text(
+            f'domain = "run{self._count}"\nstate_dir = "{place}/state"\ncache_dir = "{place}/cache"\n'
+            f'runtime_dir = "{place}/state"\n'
+            f'[kafka]\nbootstrap = "{self._cluster.bootstrap}"\nhost = "bench"\n'
+            f"[topics]\nreplication_factor = 1\nmin_insync_replicas = 1\n{sections}"
+            f'[urls]\nallowed_hosts = ["127.0.0.1"]\nallowed_ports = [{urlsplit(files_url).port}]\n'
+            'allow_http = true\nallowed_networks = ["127.0.0.0/8"]\n'
+            f'[upload]\nurl = "file://{place}/files"\n[tables]\nurl = "file://{place}/tables"\n'
+            f"[endpoint]\nport = 0\n{more}"
+        )
+        config = load(path, environ={}).config
+        topics.apply(config, topics.plan(config))
+        return path
+
+    def fill(self, stream: str, messages: Iterable[Message]) -> str:
+        """Put messages on a new topic of a stream's kind, evenly; returns its name."""
+        config = load(self.config(), environ={}).config
+        topic = Names(config).topic(stream)
+        producer = Producer(
+            {
+                "bootstrap.servers": config.kafka.bootstrap,
+                "compression.type": config.kafka.compression,
+                "enable.idempotence": True,
+                "linger.ms": 20,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        for number, (key, value, headers) in enumerate(messages):
+            while True:
+                try:
+                    producer.produce(topic, value, key, partition=number % PARTITIONS, headers=headers)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        if producer.flush(60):
+            raise RuntimeError(f"{topic} could not be filled")
+        return topic
+
+
+class Daemon:
+    """The real daemon with some of its worker types, in the background; drained and stopped at the end."""
+
+    def __init__(self, path: Path, *workers: str) -> None:
+        self.config: Config = load(path, environ={}).config
+        self._log = path.with_suffix(".log")
+        chosen = [word for worker in workers for word in ("--worker", worker)]
+        self._command = [sys.executable, "-m", "pipelined", "--config", str(path), "run", *chosen]
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=_ROOT
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        if error is not None or code != 0:
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+            sys.stderr.write(f"the daemon ended with exit code {code}; the end of {self._log}:\n{tail}\n")
+        if error is None and code != 0:
+            raise RuntimeError(f"the daemon ended with exit code {code}")
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The status of every worker process."""
+        if self.process.poll() is not None:
+            raise RuntimeError("the daemon has ended")
+        reply = ask(self.config.runtime_dir, {"cmd": "status"})
+        workers: list[dict[str, Any]] = reply["status"]["workers"]
+        return workers
+
+    def worker(self, kind: str) -> dict[str, Any]:
+        """The status of the only process of a worker type."""
+        return next(worker for worker in self.workers() if worker["type"] == kind)
+
+    def ready(self) -> None:
+        """Wait until every worker is ready."""
+
+        def all_ready() -> bool:
+            try:
+                return all(worker["ready"] for worker in self.workers())
+            except OSError:
+                return False
+
+        wait_for(lambda: (Path(self.config.runtime_dir) / "control.sock").exists(), "the daemon")
+        wait_for(all_ready, "the workers")
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0, every: float = 0.02) -> None:
+    """Wait until a condition holds; RuntimeError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(every)
+
+
+@contextlib.contextmanager
+def bare(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A bare loop in a process of its own: ``python -m benchmarks.MODULE ARGUMENTS``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        with process:
+            yield process
+    finally:
+        process.kill()
+
+
+def run_bare(module: str, *arguments: object) -> dict[str, Any]:
+    """Run a bare loop to its end; the JSON of its last line."""
+    with bare(module, *arguments) as process:
+        output = process.communicate(timeout=300)[0]
+    if process.returncode:
+        raise RuntimeError(f"benchmarks.{module} ended with {process.returncode}")
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def offset_sum(bootstrap: str, topic: str) -> int:
+    """The sum of a topic's end offsets, as a reader of committed records sees them."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    wanted = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(PARTITIONS)}
+    answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED)
+    return sum(answer.result().offset for answer in answers.values())
