@@ -59,8 +59,12 @@ class Worker:
     drain_s: float = key(25.0, "Time to finish what is in hand when told to stop.", unit="seconds", low=0.1)
 
 
-def _worker(batch: int, window: int, start_s: float = 60.0) -> functools.partial[Worker]:
-    return functools.partial(Worker, batch_records=batch, window_records=window, start_s=start_s)
+def _worker(
+    batch: int, window: int, *, start_s: float = 60.0, hang_s: float = 60.0
+) -> functools.partial[Worker]:
+    return functools.partial(
+        Worker, batch_records=batch, window_records=window, start_s=start_s, hang_s=hang_s
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +72,17 @@ class Workers:
     """The worker types, in the order of the flow."""
 
     event_ingester: Worker = section(
-        _worker(5000, 20000, 300.0),
+        _worker(5000, 20000, start_s=300.0),
         "events.raw → events.ingested and download tasks; rebuilds its memory at start.",
     )
     event_writer: Worker = section(
-        _worker(20000, 40000), "events.ingested → the table xact_events. One process."
+        _worker(20000, 40000, hang_s=300.0), "events.ingested → the table xact_events. One process."
     )
     retry_scheduler: Worker = section(_worker(1000, 20000), "The retry topics → downloads.pending, when due.")
     download: Worker = section(_worker(500, 1000), "downloads.pending → the cache folder → downloads.cached.")
     upload: Worker = section(_worker(500, 1000), "downloads.cached → the store → downloads.results.")
     result_processor: Worker = section(
-        _worker(20000, 40000),
+        _worker(20000, 40000, hang_s=300.0),
         "downloads.results → xact_attachments and xact_attachments_failed. One process.",
     )
     endpoint: Worker = section(_worker(1, 1), "Metrics, health and status over HTTP. One process.")

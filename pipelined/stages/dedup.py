@@ -22,11 +22,14 @@ class Horizon:
         self._newest = 0
         self.size = 0
 
-    def admit(self, trace: bytes, arrival_ms: int) -> bool:
-        """Remember an identity; False where it is known already."""
-        for bucket in self._buckets.values():
+    def __contains__(self, trace: bytes) -> bool:
+        for bucket in self._buckets.values():  # noqa: SIM110 - a generator would cost three times as much
             if trace in bucket:
-                return False
+                return True
+        return False
+
+    def add(self, trace: bytes, arrival_ms: int) -> None:
+        """Remember an identity that is not known yet."""
         number = arrival_ms // self._width
         target = self._buckets.get(number)
         if target is None:
@@ -36,7 +39,6 @@ class Horizon:
                 self._expire()
         target.add(trace)
         self.size += 1
-        return True
 
     def _expire(self) -> None:
         for number in [n for n in self._buckets if n < self._newest - _BUCKETS]:

@@ -71,7 +71,9 @@ class IngestStage:
             known = Horizon(self._hours)
             for batch in self._history(partition.number):
                 for key, arrival in batch:
-                    known.admit(identity(key), arrival)
+                    trace = identity(key)
+                    if trace not in known:
+                        known.add(trace, arrival)
             self._known[partition] = known
             _logger.info(
                 "partition %d: %d trace ids of the last %g hours read back in %.2f s",
@@ -137,8 +139,8 @@ class IngestStage:
         if len(key) > _TRACE_ID_LIMIT:
             msg = f"the traceId has {len(key)} bytes, more than {_TRACE_ID_LIMIT}"
             raise PoisonError("trace_id_too_long", msg)
-        event_type = event.get("type")
-        if not isinstance(event_type, str) or not event_type:
+        event_type = to_text(event.get("type"))
+        if not event_type:
             msg = "the event has no type"
             raise PoisonError("no_type", msg)
         moment = _moment(event.get("utcDateTime"))
@@ -149,8 +151,8 @@ class IngestStage:
             msg = "the event has attachments and no assignmentId: their place in the store cannot be told"
             raise PoisonError("no_assignment_id", msg)
         arrival = record.timestamp if record.timestamp > 0 else int(self._clock() * 1000)
-        # Judged last: only an event that is taken may make a later one a duplicate.
-        if not self._known[record.partition].admit(identity(key), arrival):
+        known, trace = self._known[record.partition], identity(key)
+        if trace in known:
             return Done(record, (), "duplicate")
         headers: Headers = [
             ("trace_id", key),
@@ -159,6 +161,7 @@ class IngestStage:
         value = encode(event) if rewritten else record.value
         ingested = Output(Stream.INGESTED, key, value, headers, record.partition.number, arrival)
         if not urls:
+            known.add(trace, arrival)
             return Done(record, (ingested,))
         subtype = event_type.rpartition(".")[2]
         head = _Head(
@@ -172,7 +175,10 @@ class IngestStage:
             folder=attachment.folder(trace_id, subtype, assignment_id or ""),
             headers=headers,
         )
-        return Done(record, (ingested, *self._tasks(record, head, urls)))
+        outputs = (ingested, *self._tasks(record, head, urls))
+        # Remembered last: an event that could not be taken must not make its next try a duplicate.
+        known.add(trace, arrival)
+        return Done(record, outputs)
 
     def _tasks(self, record: Record, head: _Head, urls: Sequence[str]) -> list[Output]:
         outputs: list[Output] = []

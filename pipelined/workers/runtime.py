@@ -70,6 +70,7 @@ class Runtime:
         self._revoke_budget = config.kafka.session_timeout_s / 3
         self._settled = 0
         self._ready_since = 0.0
+        self._leaving = False
         topics = [topic for stream in streams for topic in names.topics(stream)]
         self._transactor = Transactor(config, names.instance(stage.name, index), stats.beat)
         self._member = Member(config, stage.name, index, topics, self, stats.beat)
@@ -87,6 +88,7 @@ class Runtime:
                 self._turn()
             self._drain()
         finally:
+            self._leaving = True
             self._stage.close()
             self._member.close()
             self._transactor.close()
@@ -227,6 +229,9 @@ class Runtime:
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in hand for these partitions, within a third of the session timeout."""
         self._stats.add(metrics.REBALANCES, 1, "revoked")
+        if self._leaving:  # what could be finished is committed; the rest is the next owner's
+            self._forget(partitions)
+            return
         deadline = time.monotonic() + self._revoke_budget
         held = {record.partition for record in self._held}
         while self._window.open(partitions) and time.monotonic() < deadline and not held & set(partitions):

@@ -90,6 +90,7 @@ class TableRuntime:
         self._next: dict[Partition, int] = {}
         self._marks: dict[Partition, int] = {}
         self._flushed = 0.0
+        self._leaving = False
         self._transactor = Transactor(config, names.instance(worker_type, index), stats.beat)
         self._member = Member(config, worker_type, index, names.topics(stream), self, stats.beat)
 
@@ -106,6 +107,7 @@ class TableRuntime:
                     "%d records could not be stored before the stop; they are read again", len(self._buffer)
                 )
         finally:
+            self._leaving = True
             self._member.close()
             self._transactor.close()
             for sink in self._sinks:
@@ -266,7 +268,7 @@ class TableRuntime:
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Store what is buffered, then let go."""
         self._stats.add(metrics.REBALANCES, 1, "revoked")
-        if len(self._buffer) and not self._pause.active:
+        if len(self._buffer) and not self._pause.active and not self._leaving:
             self._flush()
         self._forget(partitions)
 
