@@ -106,14 +106,19 @@ def deferrals(task: DownloadTask) -> int:
     return count if isinstance(count, int) else 0
 
 
-def retry(record: Record, task: DownloadTask, error: RecordError, tier: int, delay: float) -> Output:
-    """The task once more: in the retry topic of ``tier``, due in ``delay`` seconds; 0 means at once."""
+def retry(
+    record: Record, task: DownloadTask, error: RecordError, tier: int, delay: float, *, put_off: bool = False
+) -> Output:
+    """The task once more: in the retry topic of ``tier``, due in ``delay`` seconds; at once where that is 0.
+
+    One that is only ``put_off`` uses up no attempt.
+    """
     now_ms = time.time_ns() // 1_000_000
     due_ms = now_ms + round(delay * 1000)
     headers = _passed_on(record)
     if record.header("first_failed_at") is None:
         headers.append(("first_failed_at", iso_ms(now_ms).encode()))
-    attempt = task.retry_count + error.attempted
+    attempt = task.retry_count + (not put_off)
     headers.append((ATTEMPT, b"%d" % attempt))
     if delay > 0:
         headers.append((NOT_BEFORE, b"%d" % due_ms))
@@ -124,7 +129,7 @@ def retry(record: Record, task: DownloadTask, error: RecordError, tier: int, del
         "error_category": str(error.category),
         "error_code": error.code,
         "retry_at": iso_ms(due_ms),
-        "deferrals": deferrals(task) + (not error.attempted),
+        "deferrals": deferrals(task) + put_off,
     }
     return Output(
         Stream.RETRY if delay > 0 else Stream.PENDING, record.key, encode(again), headers, tier=tier

@@ -88,7 +88,8 @@ class Router:
         while tier < len(self._delays) - 1 and self._delays[tier] < (asked or 0):
             tier += 1
         delay = self._delays[tier] * (1 + self._jitter * self._random.random())
-        return Routed((retry(outcome.record, task, outcome.error, tier, delay),), "retried")
+        again = retry(outcome.record, task, outcome.error, tier, delay, put_off=put_off)
+        return Routed((again,), "retried")
 
     def _dead(self, outcome: Failed) -> Routed:
         record, error, task = outcome.record, outcome.error, outcome.task
