@@ -105,11 +105,11 @@ class Supervisor:
     """How the parent restarts what crashes."""
 
     backoff_first_s: float = key(
-        0.5, "Wait before the first restart after a healthy time.", unit="seconds", low=0
+        0.5, "Wait before a restart; one after a healthy time is at once.", unit="seconds", low=0
     )
     backoff_max_s: float = key(60.0, "The longest wait; each is twice the one before.", unit="seconds", low=0)
     healthy_s: float = key(
-        60.0, "Running so long makes the next wait the first again.", unit="seconds", low=0
+        60.0, "Having been ready for so long, a worker that ends is restarted at once.", unit="seconds", low=0
     )
     max_restarts: int = key(20, "Restarts of one worker within the window after which it is given up.", low=1)
     restart_window_s: float = key(600.0, "That window.", unit="seconds", low=1)

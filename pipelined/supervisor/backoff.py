@@ -39,6 +39,7 @@ class Backoff:
         self._crashes.append(now)
         if healthy_for >= settings.healthy_s:
             self._doublings = 0
+            return 0.0
         wait = min(settings.backoff_first_s * 2.0**self._doublings, settings.backoff_max_s)
         self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS)
         return wait * self._spread()
