@@ -59,6 +59,11 @@ def act(does: dict[str, object], child: Child) -> None:
     """What goes before being ready."""
     if "waits" in does:
         time.sleep(float(str(does["waits"])))
+    if "waits_with_signs" in does:
+        until = time.monotonic() + float(str(does["waits_with_signs"]))
+        while time.monotonic() < until:
+            child.beat()
+            time.sleep(0.02)
     if "dies" in does:
         os._exit(int(str(does["dies"])))
     if "survives" in does:

@@ -150,6 +150,14 @@ def test_a_slow_start_within_its_grace_is_not_a_hang(daemon: Callable[..., Daemo
     assert run.worker("sink")["state"] == "RUNNING"
 
 
+def test_a_worker_that_gives_signs_while_it_waits_is_not_hung_however_long_it_takes(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"sink": {"waits_with_signs": 1.5, "start_s": 0.3}}).start()
+    run.wait_for("sink", "ready")
+    assert run.until_state("sink", "RUNNING")["restarts"] == 0
+
+
 def test_a_worker_that_gives_no_sign_within_its_grace_is_restarted(daemon: Callable[..., Daemon]) -> None:
     run = daemon({"sink": {"waits": 60, "once": True, "start_s": 0.5}}).start()
     run.wait_for("sink", "ready")
