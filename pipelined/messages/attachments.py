@@ -105,12 +105,10 @@ def _expiry(query: dict[str, str]) -> dt.datetime | None:
     try:
         if "x-amz-date" in query and "x-amz-expires" in query:
             # The basic format; fromisoformat() reads it, and strptime() takes twenty times as long.
-            return dt.datetime.fromisoformat(query["x-amz-date"]) + dt.timedelta(
-                seconds=int(query["x-amz-expires"])
-            )
+            begin = dt.datetime.fromisoformat(query["x-amz-date"])
+            return _utc(begin + dt.timedelta(seconds=int(query["x-amz-expires"])))
         if "se" in query and "sig" in query:
-            end = dt.datetime.fromisoformat(unquote(query["se"]))
-            return end if end.tzinfo else end.replace(tzinfo=dt.UTC)
+            return _utc(dt.datetime.fromisoformat(unquote(query["se"])))
         if "systemdate" in query and "expires" in query:
             return dt.datetime.fromtimestamp(
                 (int(query["systemdate"]) + int(query["expires"])) / 1000, dt.UTC
@@ -118,6 +116,10 @@ def _expiry(query: dict[str, str]) -> dt.datetime | None:
     except (ValueError, OverflowError, OSError):
         return None  # a signature we cannot read is for the server to judge
     return None
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
 
 def attachment_id(trace_id: str, link: Link) -> str:

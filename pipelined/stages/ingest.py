@@ -239,7 +239,7 @@ def _task(head: _Head, url: str, link: attachment.Link, identifier: str, names: 
         attachment_url=url,
         blob_path=f"{head.folder}/{name}",
         status_subtype=head.subtype,
-        file_type=attachment.file_type(name),
+        file_type=attachment.file_type(link.name),
         assignment_id=head.assignment_id,
         event_type=head.event_type,
         event_subtype=head.subtype,
