@@ -59,7 +59,7 @@ def test_whatever_the_order_of_settling_each_record_is_released_once_and_in_orde
     assert [seen[P0], seen[P1]] == lanes
     assert len(window) == 0
     assert window.open([P0, P1]) == 0
-    assert {p: n for p, n in (committed | offsets).items()} == {
+    assert committed | offsets == {
         p: offsets[-1] + 1 for p, offsets in zip((P0, P1), lanes, strict=True) if offsets
     }
 
