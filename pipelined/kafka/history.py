@@ -28,7 +28,9 @@ def read_back(
 
     def read(partition: int) -> Iterator[list[tuple[bytes, int]]]:
         # Without membership: nothing is committed, and nothing is asked of the coordinator.
-        consumer = Consumer(consumer_settings(config, f"{config.domain}.read-back", None))
+        settings = consumer_settings(config, f"{config.domain}.read-back", None)
+        # A broker answers a fetch at the end only after this wait: three times in a read, for each partition.
+        consumer = Consumer(settings | {"fetch.wait.max.ms": 10})
         try:
             place = TopicPartition(topic, partition)
             low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT)
