@@ -76,3 +76,12 @@ class Result(msgspec.Struct, kw_only=True):
     error_message: str | None = None
     expires_at: str | None = None
     expired_at_ingest: bool | None = None
+
+    @classmethod
+    def of(cls, task: DownloadTask, *, attachment_url: str, status: str, created_at: str) -> Result:
+        """The result of a task: what both have in common, and how it ended. The rest is set afterwards."""
+        common = {name: getattr(task, name) for name in _COMMON}
+        return cls(attachment_url=attachment_url, status=status, created_at=created_at, **common)
+
+
+_COMMON = (set(DownloadTask.__struct_fields__) & set(Result.__struct_fields__)) - {"attachment_url"}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pipelined.config.tree import Config
-from pipelined.errors import BugError, PermanentError, RecordError, TransientError
+from pipelined.errors import PermanentError, RecordError, TransientError
 from pipelined.fetch.breakers import Breakers
 from pipelined.fetch.filetypes import FileTypes
 from pipelined.fetch.policy import UrlPolicy, host_of
@@ -23,17 +23,16 @@ from pipelined.messages.attachments import expiry
 from pipelined.messages.codec import decode, encode, iso_now, parse_time
 from pipelined.messages.task import CachedDownload, DownloadTask
 from pipelined.stages.contract import Done, Failed, Outcome, Output, Partition, Record, Stream
+from pipelined.stages.failures import passed_on, unexpected
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 from pipelined.storage.cache import Cache
 from pipelined.storage.durable import Placed, Placer
 
-__all__ = ["CARRIED", "DownloadStage", "unexpected"]
+__all__ = ["DownloadStage"]
 
 _logger = logging.getLogger("pipelined.stages")
 
-#: Headers that go on with a record; the others speak of the attempt that ends here.
-CARRIED = frozenset({"trace_id", "source", "first_failed_at"})
 _UNEXPECTED = "unexpected error at %s/%d@%d"
 _SWEEP_SECONDS = 3600.0
 
@@ -218,7 +217,7 @@ class DownloadStage:
             host=self._here,
             content_type=fetched.content_type,
         )
-        headers = [(name, value) for name, value in record.headers if name in CARRIED]
+        headers = passed_on(record)
         self._outcomes.append(Done(record, (Output(Stream.CACHED, record.key, encode(cached), headers),)))
 
     def _sweep(self, hours: float) -> None:
@@ -229,13 +228,6 @@ class DownloadStage:
                 _logger.warning("the cache folder cannot be swept", extra={"error": str(error)})
             if self._stop.wait(_SWEEP_SECONDS):
                 return
-
-
-def unexpected(error: Exception) -> BugError:
-    """The error of a record that met an exception nobody expected."""
-    bug = BugError("unexpected", f"{type(error).__name__}: {error}")
-    bug.__cause__ = error
-    return bug
 
 
 def _ends(task: DownloadTask) -> dt.datetime | None:

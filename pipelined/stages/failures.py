@@ -7,13 +7,22 @@ import os
 import time
 
 from pipelined import __version__
-from pipelined.errors import Category, RecordError
+from pipelined.errors import BugError, Category, RecordError
 from pipelined.messages.attachments import unsigned
 from pipelined.messages.codec import encode, iso_ms, iso_now
 from pipelined.messages.task import ERROR_MESSAGE_LIMIT, DownloadTask, Result, Status
 from pipelined.stages.contract import Headers, Output, Record, Stream
 
-__all__ = ["ATTEMPT", "NOT_BEFORE", "Envelope", "deferrals", "failed_result", "retry"]
+__all__ = [
+    "ATTEMPT",
+    "NOT_BEFORE",
+    "Envelope",
+    "deferrals",
+    "failed_result",
+    "passed_on",
+    "retry",
+    "unexpected",
+]
 
 #: Headers of a retried task: how many attempts it has behind it, and when it is due (ms since the epoch).
 ATTEMPT = "attempt"
@@ -21,8 +30,15 @@ NOT_BEFORE = "not_before"
 _REASON_LIMIT = 1024
 
 
-def _passed_on(record: Record) -> Headers:
-    """The trace context that every message of ours carries on."""
+def unexpected(error: Exception) -> BugError:
+    """The error of a record that met an exception nobody expected."""
+    bug = BugError("unexpected", f"{type(error).__name__}: {error}")
+    bug.__cause__ = error
+    return bug
+
+
+def passed_on(record: Record) -> Headers:
+    """The headers that go on with a record: its trace context. The others speak of one attempt."""
     return [
         (name, value) for name, value in record.headers if name in {"trace_id", "source", "first_failed_at"}
     ]
@@ -53,7 +69,7 @@ class Envelope:
             f"{self._stage} {error.category} {error.code}".encode(), digest_size=6
         ).hexdigest()
         cause = error.__cause__ if error.__cause__ is not None else error
-        headers: Headers = _passed_on(record) + self._fixed
+        headers: Headers = passed_on(record) + self._fixed
         headers += [
             ("dlq_origin_topic", record.partition.topic.encode()),
             ("dlq_origin_partition", b"%d" % record.partition.number),
@@ -79,25 +95,17 @@ def failed_result(
 ) -> Output:
     """The result of an attachment that is given up."""
     permanent = error.category is not Category.TRANSIENT and error.category is not Category.BUG
-    result = Result(
-        trace_id=task.trace_id,
-        attachment_id=task.attachment_id,
+    result = Result.of(
+        task,
         attachment_url=unsigned(task.attachment_url),
-        blob_path=task.blob_path,
-        status_subtype=task.status_subtype,
-        file_type=task.file_type,
-        assignment_id=task.assignment_id,
         status=Status.FAILED_PERMANENT if permanent else Status.FAILED,
-        original_timestamp=task.original_timestamp,
         created_at=iso_now(),
-        http_status=error.http_status,
-        retry_count=task.retry_count,
-        error_category=str(error.category),
-        error_message=str(error)[:ERROR_MESSAGE_LIMIT],
-        expires_at=task.expires_at,
-        expired_at_ingest=(error.code == "expired") if at_ingest else None,
     )
-    return Output(Stream.RESULTS, record.key, encode(result), _passed_on(record))
+    result.http_status = error.http_status
+    result.error_category = str(error.category)
+    result.error_message = str(error)[:ERROR_MESSAGE_LIMIT]
+    result.expired_at_ingest = (error.code == "expired") if at_ingest else None
+    return Output(Stream.RESULTS, record.key, encode(result), passed_on(record))
 
 
 def deferrals(task: DownloadTask) -> int:
@@ -115,7 +123,7 @@ def retry(
     """
     now_ms = time.time_ns() // 1_000_000
     due_ms = now_ms + round(delay * 1000)
-    headers = _passed_on(record)
+    headers = passed_on(record)
     if record.header("first_failed_at") is None:
         headers.append(("first_failed_at", iso_ms(now_ms).encode()))
     attempt = task.retry_count + (not put_off)

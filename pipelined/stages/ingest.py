@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pipelined.errors import BugError, PermanentError, PoisonError, RecordError
+from pipelined.errors import PermanentError, PoisonError, RecordError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.messages import attachments as attachment
 from pipelined.messages.codec import decode_object, encode, parse_time, to_text
@@ -18,7 +18,7 @@ from pipelined.messages.identity import canonical, identity
 from pipelined.messages.task import DownloadTask
 from pipelined.stages.contract import Done, Failed, Headers, Outcome, Output, Partition, Record, Stream
 from pipelined.stages.dedup import Horizon
-from pipelined.stages.failures import Envelope, failed_result
+from pipelined.stages.failures import Envelope, failed_result, unexpected
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 
@@ -104,9 +104,7 @@ class IngestStage:
                 _logger.exception(
                     "unexpected error at %s/%d@%d", *record.partition, record.offset, extra={"code": "bug"}
                 )
-                bug = BugError("unexpected", f"{type(error).__name__}: {error}")
-                bug.__cause__ = error
-                append(Failed(record, bug))
+                append(Failed(record, unexpected(error)))
 
     def poll(self, timeout: float) -> list[Outcome]:
         """All that was submitted; never waits."""

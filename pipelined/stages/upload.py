@@ -17,7 +17,7 @@ from pipelined.messages.attachments import unsigned
 from pipelined.messages.codec import decode, encode, iso_now
 from pipelined.messages.task import CachedDownload, Result, Status
 from pipelined.stages.contract import Done, Failed, Outcome, Output, Partition, Record, Stream
-from pipelined.stages.download import CARRIED, unexpected
+from pipelined.stages.failures import passed_on, unexpected
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 from pipelined.storage.cache import Cache
@@ -130,8 +130,8 @@ class UploadStage:
         outcome: Outcome
         try:
             self._put(cached)
-            headers = [(name, value) for name, value in record.headers if name in CARRIED]
-            outcome = Done(record, (Output(Stream.RESULTS, record.key, encode(_result(cached)), headers),))
+            result = encode(_result(cached))
+            outcome = Done(record, (Output(Stream.RESULTS, record.key, result, passed_on(record)),))
         except RecordError as error:
             outcome = Failed(record, error, cached.task())
         except Exception as error:
@@ -158,20 +158,13 @@ class UploadStage:
 
 
 def _result(cached: CachedDownload) -> Result:
-    return Result(
-        trace_id=cached.trace_id,
-        attachment_id=cached.attachment_id,
+    result = Result.of(
+        cached,
         attachment_url=unsigned(cached.attachment_url),
-        blob_path=cached.blob_path,
-        status_subtype=cached.status_subtype,
-        file_type=cached.file_type,
-        assignment_id=cached.assignment_id,
         status=Status.COMPLETED,
-        original_timestamp=cached.original_timestamp,
         created_at=iso_now(),
-        http_status=cached.http_status,
-        bytes_downloaded=cached.bytes_downloaded,
-        sha256=cached.sha256,
-        retry_count=cached.retry_count,
-        expires_at=cached.expires_at,
     )
+    result.http_status = cached.http_status
+    result.bytes_downloaded = cached.bytes_downloaded
+    result.sha256 = cached.sha256
+    return result

@@ -3,7 +3,7 @@
 A slot is two pages: the child writes the first (its state and its metrics), the parent the second (what
 the supervisor knows of it). Every value is an aligned 8-byte word, written by one native store through a
 ``memoryview`` cast, so that a reader never sees half of one; there is no lock that a killed process could
-keep. Nothing is reset when a child restarts: its counters go on. Measured: docs/explanation/counters.md.
+keep. Nothing is reset when a child restarts: its counters go on. Why: docs/why/counters.md.
 """
 
 from __future__ import annotations
