@@ -44,7 +44,8 @@ class RetryStage:
         """Take records; each waits for its own time."""
         for record in records:
             text = record.header(NOT_BEFORE) or ""
-            due_ms = int(text) if text.isascii() and text.isdigit() else 0
+            readable = text.isascii() and text.isdigit() and len(text) < 16  # int() raises for thousands
+            due_ms = int(text) if readable else 0
             self._count += 1  # ties keep the order of arrival, and records are never compared
             heapq.heappush(self._heap, (due_ms, self._count, record))
 
