@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelined.stages.contract import Done, Output, Record, Stream
+from pipelined.stages.retry import RetryStage
+from records import P0, P1, record
+
+
+class Clock:
+    """A clock that goes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def waiting(due: float | None, offset: int = 0, partition: object = P0) -> Record:
+    headers: list[tuple[str, str | bytes | None]] = [("trace_id", b"t"), ("attempt", b"2")]
+    if due is not None:
+        headers.append(("not_before", b"%d" % round(due * 1000)))
+    return record(b"task", offset, P1 if partition == P1 else P0, key=b"k", headers=headers)
+
+
+@given(st.lists(st.integers(1000, 1020), min_size=1, max_size=30))
+def test_a_task_is_never_handed_back_early_and_always_in_time(dues: list[int]) -> None:
+    clock = Clock()
+    stage = RetryStage(clock)
+    stage.submit([waiting(due, offset) for offset, due in enumerate(dues)])
+    assert stage.in_flight == len(dues)
+    handed = 0
+    for now in range(999, 1022):
+        clock.now = now
+        offsets = [outcome.record.offset for outcome in stage.poll(0)]
+        assert offsets == [offset for offset, due in enumerate(dues) if due == now]
+        handed += len(offsets)
+        assert stage.in_flight == len(dues) - handed
+    assert handed == len(dues)
+
+
+def test_a_due_task_goes_back_to_pending_as_it_was_without_its_time() -> None:
+    stage = RetryStage(Clock())
+    given = waiting(1000)
+    stage.submit([given])
+    (outcome,) = stage.poll(0)
+    expected = Output(Stream.PENDING, b"k", b"task", [("trace_id", b"t"), ("attempt", b"2")])
+    assert outcome == Done(given, (expected,))
+
+
+def test_a_millisecond_before_its_time_nothing_is_due() -> None:
+    clock = Clock()
+    stage = RetryStage(clock)
+    stage.submit([waiting(1000.001)])
+    assert stage.poll(0) == []
+    clock.now = 1000.001
+    assert len(stage.poll(0)) == 1
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"soon", b"-5", b"1e3", "²".encode(), "٣".encode(), b"\xff", b"9" * 5000]
+)
+def test_a_task_whose_time_cannot_be_read_is_due_at_once(value: bytes | None) -> None:
+    stage = RetryStage(Clock())
+    stage.submit([record(headers=[("not_before", value)])])
+    assert len(stage.poll(0)) == 1
+
+
+def test_what_is_forgotten_is_never_handed_back() -> None:
+    clock = Clock()
+    stage = RetryStage(clock)
+    stage.submit([waiting(1000 + n, n, P0 if n % 2 else P1) for n in range(10)])
+    stage.forget([P0])
+    clock.now = 2000
+    assert [outcome.record.offset for outcome in stage.poll(0)] == [0, 2, 4, 6, 8]
+
+
+def test_draining_leaves_what_is_not_due_to_its_topic() -> None:
+    stage = RetryStage(Clock())
+    stage.assigned([P0])
+    stage.submit([waiting(5000)])
+    stage.drain()
+    assert (stage.in_flight, stage.poll(0)) == (0, [])
+    stage.committed([])
+    stage.close()
