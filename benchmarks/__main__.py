@@ -8,12 +8,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import ingester
+from benchmarks import ingester, latency, writer
 from benchmarks.ground import Ground
 from benchmarks.machine import about, load_average
 from benchmarks.report import render, write
 
-BENCHMARKS = {module.NAME: module for module in (ingester,)}
+BENCHMARKS = {module.NAME: module for module in (ingester, writer, latency)}
 
 
 def main() -> int:

@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from confluent_kafka import IsolationLevel, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Producer
 
 from pipelined.config import Config, load
 from pipelined.kafka import topics
@@ -24,7 +23,7 @@ from pipelined.kafka.settings import Names
 from pipelined.local.kafka import Cluster
 from pipelined.supervisor.protocol import ask
 
-__all__ = ["PARTITIONS", "Daemon", "Ground", "Message", "bare", "offset_sum", "wait_for"]
+__all__ = ["PARTITIONS", "Daemon", "Ground", "Message", "bare", "run_bare", "wait_for"]
 
 PARTITIONS = 4
 _ROOT = Path(__file__).parents[1]
@@ -203,11 +202,3 @@ def run_bare(module: str, *arguments: object) -> dict[str, Any]:
         raise RuntimeError(f"benchmarks.{module} ended with {process.returncode}")
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found
-
-
-def offset_sum(bootstrap: str, topic: str) -> int:
-    """The sum of a topic's end offsets, as a reader of committed records sees them."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    wanted = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(PARTITIONS)}
-    answers = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED)
-    return sum(answer.result().offset for answer in answers.values())

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.events import Events
-from benchmarks.ground import PARTITIONS, Daemon, Ground, offset_sum, run_bare
+from benchmarks.ground import Daemon, Ground, run_bare
 from benchmarks.machine import cpu_seconds
 from benchmarks.report import Check, Figure, Result
 
@@ -16,7 +16,7 @@ _BATCH = 5000
 _METHOD = (
     "{count:,} events of 0.95 kB (every fifth with one to three attachments, all valid, all new; made by "
     "benchmarks/events.py) lie on events.raw, 4 partitions, LZ4. The worker is `pipelined run --worker "
-    "event-ingester`, one process, default settings; its counters are read every 25 ms over the control socket, "
+    "event-ingester`, one process, default settings (transactions of {batch:,} events); its counters are read every 25 ms over the control socket, "
     "and the rate is that between its first and its last commit. The bare loop is one process with the same "
     "client settings (read_committed, LZ4) that consumes {batch:,} at once, decodes each event whole with msgspec "
     "(typed), produces the same bytes and key again and commits offsets and messages in one transaction. The "
@@ -31,12 +31,11 @@ def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Resul
     events = Events("http://127.0.0.1:1")
     outputs = count + events.attachments(count)
     topic = ground.fill("events_raw", ((key, value, []) for key, value in events.range(count)))
-    rates, bare_rates, cpu, bare_cpu, sizes = [], [], [], [], []
+    rates, bare_rates, cpu, bare_cpu = [], [], [], []
     for _ in range(repetitions):
-        rate, seconds, size = _worker(ground, topic, count, outputs)
+        rate, seconds = _worker(ground, topic, count, outputs)
         rates.append(rate)
         cpu.append(seconds * 1e6)
-        sizes.append(size)
         target = ground.fill("events_ingested", [])
         commits = run_bare("bare_hop", ground.config(), topic, target, count, _BATCH)["commits"]
         (began, first, used), (ended, last, used_at_end) = commits[0], commits[-1]
@@ -53,7 +52,6 @@ def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Resul
             loop,
             Figure("event-ingester, CPU", "µs/event", cpu),
             Figure("bare loop, CPU", "µs/event", bare_cpu),
-            Figure("event-ingester, events in a transaction", "events", sizes),
         ],
         [
             Check("event-ingester / bare loop", worker.median / loop.median, ">=", 0.5),
@@ -62,8 +60,8 @@ def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Resul
     )
 
 
-def _worker(ground: Ground, topic: str, count: int, outputs: int) -> tuple[float, float, float]:
-    """Events a second, CPU seconds an event, and events in a transaction."""
+def _worker(ground: Ground, topic: str, count: int, outputs: int) -> tuple[float, float]:
+    """Events a second, and CPU seconds an event."""
     path = ground.config(inputs={"events_raw": topic})
     with Daemon(path, NAME) as daemon:
         daemon.ready()
@@ -82,7 +80,4 @@ def _worker(ground: Ground, topic: str, count: int, outputs: int) -> tuple[float
         used = cpu_seconds(worker["pid"])
         assert first is not None
         share = (done - first[1]) / outputs * count
-        ends = offset_sum(daemon.config.kafka.bootstrap, f"{daemon.config.domain}.events.ingested")
-    # Each transaction leaves one marker on each partition that it wrote to.
-    transactions = max(1.0, (ends - count) / PARTITIONS)
-    return share / (now - first[0]), (used - first[2]) / share, count / transactions
+    return share / (now - first[0]), (used - first[2]) / share
