@@ -16,7 +16,7 @@ class StartOrder:
     """Types start against the flow, sinks first, each ready before the next.
 
     A type that does not become ready holds up the others no longer than its own start grace, and not at
-    all once it is FATAL: what it does not take waits in Kafka.
+    all once it failed twice or is FATAL: what it does not take waits in Kafka.
     """
 
     def __init__(self, specs: Sequence[WorkerSpec], workers: Sequence[Worker], timers: Timers) -> None:

@@ -74,8 +74,9 @@ class Worker:
 
     @property
     def settled(self) -> bool:
-        """Whether the next type need not wait for it any longer."""
-        return not self.wanted or self.state in {WorkerState.RUNNING, WorkerState.FATAL}
+        """Whether the next type need not wait for it any longer: it runs, or failed more than once."""
+        failing = self.state is WorkerState.BACKOFF and self._restarts > 0
+        return not self.wanted or failing or self.state in {WorkerState.RUNNING, WorkerState.FATAL}
 
     def start(self) -> None:
         """Run it from now on: an operator's or the start order's wish. It clears back-off and FATAL."""
