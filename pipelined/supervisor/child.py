@@ -65,7 +65,8 @@ def live(
             index,
             code,
             error,
-            exc_info=True,
+            # An error of ours says itself what happened and what to do; only the others need their stacks.
+            exc_info=not isinstance(error, PipelinedError),
             extra={"child": f"{worker}/{index}"},
         )
     finally:
