@@ -183,7 +183,7 @@ def test_any_trace_id_and_url_have_an_identity(trace: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("query", "kept"),
     [
-        ("X-Amz-Algorithm=a&X-Amz-Credential=c&X-Amz-Date=d&X-Amz-Expires=1&X-Amz-SignedHeaders=h&X-Amz-Signature=s", ""),
+        ("X-Amz-Algorithm=a&X-Amz-Date=d&X-Amz-Expires=1&X-Amz-Signature=s", ""),
         ("x-amz-security-token=t&versionId=7", "?versionId=7"),
         ("sv=2&st=a&se=b&sr=c&sp=r&spr=https&sip=i&sig=s", ""),
         ("skoid=1&sktid=1&skt=1&ske=1&sks=1&skv=1&sig=s&comp=x", "?comp=x"),
@@ -195,7 +195,7 @@ def test_any_trace_id_and_url_have_an_identity(trace: str, url: str) -> None:
         ("a=1&b", "?a=1&b"),
         ("", ""),
     ],
-)  # fmt: skip
+)
 def test_signing_parameters_are_cut_out_and_the_others_kept(query: str, kept: str) -> None:
     assert unsigned(f"{HOST}/a.pdf?{query}") == f"{HOST}/a.pdf{kept}"
 

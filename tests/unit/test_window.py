@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ lanes = st.lists(st.sets(st.integers(0, 60), max_size=12).map(sorted), min_size=
 
 @given(lanes, st.data())
 def test_whatever_the_order_of_settling_each_record_is_released_once_and_in_order(
-    lanes: list[list[int]], data: st.DataObject
+    lanes: list[list[int]], data: Any
 ) -> None:
     window: Window[int] = Window()
     taken = [
