@@ -133,7 +133,7 @@ SURROUNDING = re.compile(r"^\s*(?:(?:[A-Z_]+=\S+|sudo -u \w+)\s+)*")
 
 def commands_in(line: str) -> list[list[str]]:
     """The commands of a line of shell, without their folders and what surrounds them."""
-    parts = (shlex.split(SURROUNDING.sub("", part), comments=True) for part in re.split(r"[|;()]|&&", line))
+    parts = (shlex.split(SURROUNDING.sub("", part), comments=True) for part in re.split(r"[|;()&]", line))
     return [[words[0].rpartition("/")[2], *words[1:]] for words in parts if words]
 
 
