@@ -31,7 +31,7 @@ __all__ = ["demo"]
     help="The folder for everything that it makes; replaced by the next run.",
 )
 def demo(events: int, seed: int, file: Path | None, keep: bool, ledger: Path | None, directory: Path) -> int:
-    r"""Take a generated day of claim events through everything, and balance the books.
+    """Take a generated day of claim events through everything, and balance the books.
 
     Starts a real Kafka, a file server with faults and the daemon, feeds the events, shows how far it is,
     and ends with the ledger. Exit code 0: it balances; 1: it does not.
@@ -40,7 +40,7 @@ def demo(events: int, seed: int, file: Path | None, keep: bool, ledger: Path | N
     Example:
       pipelined demo --events 1000
       pipelined demo --file my.jsonl --keep
-    """
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     from pipelined.local.demo import run_demo
 
     return run_demo(directory=directory, events=events, seed=seed, file=file, keep=keep, ledger=ledger)

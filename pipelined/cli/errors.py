@@ -36,7 +36,7 @@ def run(group: click.Command, arguments: Sequence[str]) -> int:
     Ctrl-C 130; an unexpected exception its traceback and 70. A reader of our output that has enough
     (``| head``) is no error. A command ends with another code by ``ctx.exit(code)`` or returning it.
     """
-    name = Path(sys.argv[0]).stem
+    name = group.name or Path(sys.argv[0]).stem
     try:
         if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
             group.main(list(arguments), prog_name=name)  # completion for the shell; ends the process

@@ -24,7 +24,7 @@ _REPORTED = 20
 @click.option("--restart", is_flag=True, help="Begin at the first line, whatever was loaded before.")
 @click.pass_obj
 def load(obj: Callable[[], Config], file: str, restart: bool) -> int:
-    r"""Put the events of FILE, one JSON object a line, onto events.raw.
+    """Put the events of FILE, one JSON object a line, onto events.raw.
 
     FILE may be - for standard input. Each line is loaded once: after an interruption the same command
     goes on behind the last line that is safely in Kafka. A line that is no event is reported with its
@@ -34,7 +34,7 @@ def load(obj: Callable[[], Config], file: str, restart: bool) -> int:
     Example:
       pipelinectl load export-2026-01-05.jsonl
       zcat export.jsonl.gz | pipelinectl load -
-    """
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _frame: stopped.append(caught))

@@ -51,7 +51,7 @@ _PREFLIGHT_S = 3.0
 )
 @click.pass_obj
 def run(settings: Settings, workers: tuple[str, ...], dev: bool, directory: Path) -> int:
-    r"""Run the daemon in the foreground until INT or TERM.
+    """Run the daemon in the foreground until INT or TERM.
 
     The first signal finishes what is in hand and commits it, a second one gives it two seconds, a third
     none. Exit code 0: stopped and drained; 73: another daemon has the state folder; 78: the configuration
@@ -61,7 +61,7 @@ def run(settings: Settings, workers: tuple[str, ...], dev: bool, directory: Path
     Example:
       pipelined run --dev
       pipelined --config /etc/pipelined.toml run --worker download --worker upload
-    """
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     with contextlib.ExitStack() as stack:
         if dev:
             settings = stack.enter_context(_local_stack(settings, directory))

@@ -36,6 +36,7 @@ Position = tuple[int | None, str]
 
 #: Behind the last record of a partition there may be so many transaction markers, and no record.
 _MARKERS = 2
+_END_TIMEOUT = 10.0
 
 
 class Listener(Protocol):
@@ -179,6 +180,16 @@ class Member:
             if behind > 0 and not (behind <= _MARKERS and self._ends.get(partition) == high):
                 total += behind
         return total
+
+    def end(self, partition: Partition) -> int:
+        """The offset behind the last committed record of a partition, asked of the broker now."""
+        try:
+            return int(
+                self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_END_TIMEOUT)[1]
+            )
+        except KafkaException as error:
+            msg = f"the end of {partition.topic}/{partition.number} cannot be read: {error.args[0].str()}"
+            raise UnavailableError(msg) from error
 
     def close(self) -> None:
         """Leave. A static member's partitions wait for its return until the session times out."""

@@ -123,8 +123,8 @@ def _differences(
         if remembered:
             # Keys move to other partitions, and what a partition knows of them does not.
             reason = (
-                "growing it would open a gap in deduplication while events are under way; "
-                "drain the pipeline, wait for the horizon to pass, and make both event topics anew"
+                "growing it would open a gap in deduplication while events are under way; declare what it "
+                "has, or begin with new topics under another domain (docs/how-to/topics.md)"
             )
             changes.append(Change(topic.name, what, refused=reason))
         else:

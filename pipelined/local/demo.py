@@ -46,6 +46,9 @@ def run_demo(
 ) -> int:
     """Run it and return the exit code: 0 when the ledger balances, 1 when it does not."""
     began = time.monotonic()
+    # Told to end, also where a shell had it ignore Ctrl-C: the daemon and the brokers end first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     directory = _fresh(directory)
     what = f"the events of {file}" if file else f"{events:,} generated claim events"
     click.echo(f"pipelined takes {what} through a real Kafka into tables and files below {directory}")

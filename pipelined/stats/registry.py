@@ -106,7 +106,7 @@ DEAD_LETTERS = _declare(
 REJECTED = _declare(
     Kind.COUNTER,
     "attachments_rejected_total",
-    "Attachments refused at ingest by the URL policy, the file policy or their expiry.",
+    "Attachments refused at ingest, by the URL policy or their expiry.",
     "Each is a failed_permanent result; an unknown host may belong on urls.allowed_hosts.",
 )
 WRONG_SHAPES = _declare(

@@ -83,7 +83,8 @@ class Router:
         asked = outcome.error.retry_after
         if asked == 0:
             return Routed((retry(outcome.record, task, outcome.error, 0, 0.0),), "retried")
-        tier = min(task.retry_count, len(self._delays) - 1)
+        # What was not even tried comes back as soon as it may be.
+        tier = 0 if put_off else min(task.retry_count, len(self._delays) - 1)
         # A server that asks for more time gets the first tier that is long enough.
         while tier < len(self._delays) - 1 and self._delays[tier] < (asked or 0):
             tier += 1

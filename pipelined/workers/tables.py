@@ -17,7 +17,7 @@ from typing import NamedTuple
 from confluent_kafka import TopicPartition
 
 from pipelined.config import Config
-from pipelined.errors import AuthError, DependencyError, PoisonError
+from pipelined.errors import AuthError, ConfigError, DependencyError, PoisonError
 from pipelined.kafka.membership import Member, Position
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Aborted, Transactor
@@ -260,10 +260,22 @@ class TableRuntime:
             start = min(of_sink[partition.topic, partition.number] for of_sink in stored)
             starts[partition] = start or None
             if start:
+                self._check_end(partition, start)
                 self._next[partition] = start
             if metadata.startswith(_MARK) and metadata[len(_MARK) :].isdigit():
                 self._marks[partition] = int(metadata[len(_MARK) :])
         return starts
+
+    def _check_end(self, partition: Partition, stored: int) -> None:
+        """A table that is ahead of its topic would take new records for stored ones, and lose them."""
+        end = self._member.end(partition)
+        if stored > end:
+            msg = (
+                f"{self._sinks[0].url} holds {partition.topic}/{partition.number} up to offset {stored}, but "
+                f"the topic ends at {end}: it was made anew, or this is another cluster. Give the topic "
+                "another name, or the tables another folder"
+            )
+            raise ConfigError(msg)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Store what is buffered, then let go."""
