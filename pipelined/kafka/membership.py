@@ -132,7 +132,8 @@ class Member:
         )
 
     def _check(self, error: KafkaError) -> None:
-        if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED} or error.fatal():
+        # A consumer tells that it is fenced once, as _FATAL and with fatal() false, and is silent from then on.
+        if error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}:
             msg = (
                 f"another process took over the member {self.instance} of group {self.group}: {error.str()}; "
                 "this one ends. Two daemons with one kafka.host? Give each host its own."

@@ -51,6 +51,7 @@ class Transactor:
         self._names = Names(config)
         self._topics: dict[tuple[str, int], str] = {}
         self._timeout = config.kafka.transaction_timeout_s
+        self._end: FencedError | UnavailableError | None = None
         self._producer = Producer(producer_settings(config, transactional_id))
 
     def begin_session(self, should_stop: Callable[[], bool]) -> bool:
@@ -88,6 +89,8 @@ class Transactor:
 
         Raises Aborted when it did not happen, FencedError when it never can from here.
         """
+        if self._end is not None:
+            raise self._end  # librdkafka would say CONFLICT, and that it may be tried again
         try:
             self._producer.begin_transaction()
             count = self._produce(outputs)
@@ -135,7 +138,10 @@ class Transactor:
             except KafkaException as error:
                 reason = error.args[0]
                 waiting = reason.retriable() or reason.code() == KafkaError._TIMED_OUT
-                if not waiting or reason.txn_requires_abort() or time.monotonic() > deadline:
+                # A commit that has not ended yet is in the way of an abort, and stays there.
+                in_the_way = reason.code() == KafkaError._CONFLICT
+                late = time.monotonic() > deadline
+                if not waiting or in_the_way or reason.txn_requires_abort() or late:
                     raise
             else:
                 return
@@ -143,12 +149,14 @@ class Transactor:
     def _abort(self, error: KafkaException) -> None:
         reason = error.args[0]
         if reason.fatal() or reason.code() in _FENCED:
-            raise _fatal(reason, self.transactional_id) from error
+            self._end = _fatal(reason, self.transactional_id)
+            raise self._end from error
         try:
             self._producer.purge(in_flight=False)
             self._call(self._producer.abort_transaction)
         except KafkaException as second:
-            raise _fatal(second.args[0], self.transactional_id) from second
+            self._end = _fatal(second.args[0], self.transactional_id)
+            raise self._end from second
         msg = f"transaction aborted: {reason.name()}: {reason.str()}"
         raise Aborted(msg) from error
 
