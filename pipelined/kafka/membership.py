@@ -132,7 +132,7 @@ class Member:
         )
 
     def _check(self, error: KafkaError) -> None:
-        # A consumer tells that it is fenced once, as _FATAL and with fatal() false, and is silent from then on.
+        # That it is fenced a consumer tells once, as _FATAL with fatal() false, and is silent from then on.
         if error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}:
             msg = (
                 f"another process took over the member {self.instance} of group {self.group}: {error.str()}; "

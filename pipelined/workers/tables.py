@@ -124,6 +124,7 @@ class TableRuntime:
             try:
                 waiting[0].open()
                 waiting.pop(0)
+                self._pause.over()  # or it would be shown until the first record comes
             except (AuthError, DependencyError) as error:
                 self._pause.begin(error)
         return not waiting
