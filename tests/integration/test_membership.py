@@ -153,7 +153,7 @@ def test_another_process_with_the_same_id_ends_this_one(config: Config, members:
     assigned(first)
     second = join(config, members, Listening())
     assigned(second)
-    with pytest.raises(FencedError, match="kafka.host"):
+    with pytest.raises(FencedError, match=r"kafka\.host"):
         records(first, 1)
     produce(config, Stream.PENDING, numbered(4))
     assert len(records(second, 4)) == 4

@@ -128,7 +128,7 @@ def test_one_whose_identity_was_taken_over_can_write_nothing_more(
     assert successor.begin_session(lambda: False)
     began = time.monotonic()
     for _ in range(2):
-        with pytest.raises(FencedError, match="kafka.host"):
+        with pytest.raises(FencedError, match=r"kafka\.host"):
             transactor.run([output(b"zombie")])
     assert time.monotonic() - began < 3
     successor.run([output(b"mine")])
