@@ -8,12 +8,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import ingester, latency, writer
+from benchmarks import demo, download, idle, ingester, latency, recovery, writer
 from benchmarks.ground import Ground
 from benchmarks.machine import about, load_average
 from benchmarks.report import render, write
 
-BENCHMARKS = {module.NAME: module for module in (ingester, writer, latency)}
+BENCHMARKS = {module.NAME: module for module in (ingester, writer, latency, download, idle, recovery, demo)}
 
 
 def main() -> int:
@@ -32,11 +32,13 @@ def main() -> int:
         sys.stderr.write(f"{name} ...\n")
         began = time.monotonic()
         load_before = load_average()
-        with tempfile.TemporaryDirectory(prefix="pipelined-bench-", dir=options.directory) as folder:
-            with Ground(Path(folder)) as ground:
-                result = BENCHMARKS[name].run(
-                    ground, Path(folder), quick=options.quick, repetitions=options.repetitions
-                )
+        with (
+            tempfile.TemporaryDirectory(prefix="pipelined-bench-", dir=options.directory) as folder,
+            Ground(Path(folder)) as ground,
+        ):
+            result = BENCHMARKS[name].run(
+                ground, Path(folder), quick=options.quick, repetitions=options.repetitions
+            )
         result.about = about() | {
             "quick": options.quick,
             "load_before": load_before,

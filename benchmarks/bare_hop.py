@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -37,6 +38,7 @@ def hop(path: str, source: str, target: str, count: int, batch: int) -> list[tup
     done = 0
     produce = producer.produce
     while not count or done < count:
+        messages: list[Any]
         if count:
             messages = consumer.consume(batch, 1.0)
         else:  # consume() alone would wait for the whole batch

@@ -1,7 +1,7 @@
 """The bare loop of the tables: events decoded with msgspec, as 28 columns, through ``write_deltalake``.
 
-``python -m benchmarks.bare_table CONFIG TOPIC|- FOLDER COUNT BATCH``: with a topic the events are consumed from
-Kafka, with ``-`` they lie in memory. The rate can be read from the table's log afterwards.
+``python -m benchmarks.bare_table CONFIG TOPIC|- FOLDER COUNT BATCH``: with a topic the events are consumed
+from Kafka, with ``-`` they lie in memory. The rate can be read from the table's log afterwards.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -36,7 +37,7 @@ def table(values: Sequence[bytes]) -> pa.Table:
 def _rows(values: Sequence[bytes]) -> pa.Table:
     """The rows of events that are all of the usual shape: nothing is checked but what decoding checks."""
     decode = msgspec.json.Decoder(EventBody).decode
-    events = [decode(value) for value in values]
+    events: list[Any] = [decode(value) for value in values]
     datas = [event.data for event in events]
     contacts = [data.contact for data in datas]
     phones = [contact.contact_methods.phone for contact in contacts]
@@ -94,7 +95,7 @@ def consumed(path: str, topic: str, count: int, batch: int) -> Iterator[list[byt
     consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
     done = 0
     while done < count:
-        values = [message.value() for message in consumer.consume(batch, 1.0)]
+        values = [message.value() or b"" for message in consumer.consume(batch, 1.0)]
         done += len(values)
         if values:
             yield values
@@ -110,6 +111,8 @@ def in_memory(count: int, batch: int) -> Iterator[list[bytes]]:
 
 if __name__ == "__main__":
     path, topic, folder, count, batch = sys.argv[1:]
-    found = in_memory(int(count), int(batch)) if topic == "-" else consumed(path, topic, int(count), int(batch))
+    found = (
+        in_memory(int(count), int(batch)) if topic == "-" else consumed(path, topic, int(count), int(batch))
+    )
     write(found, folder)
     sys.stdout.write("{}\n")

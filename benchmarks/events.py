@@ -17,7 +17,7 @@ FILE_BYTES = 10_000
 
 _SUBTYPES = (b"noteAdded", b"estimatePackageReceived", b"statusChanged", b"documentsReceived")
 _NOTE = (
-    b"Spoke with the insured about the water damage; mitigation is under way. The adjuster is on site Thursday. "
+    b"Spoke with the insured about the water damage; mitigation is under way. The adjuster comes on Friday. "
 )
 
 
@@ -64,8 +64,9 @@ class Events:
             b'{"type":"verisk.claims.property.xn.%b","version":1,"utcDateTime":"%b.%06dZ","traceId":"%b",'
             b'"data":{"assignmentId":"%b","originalAssignmentId":"%b","xnAddress":"%04X.C7","carrierId":"3012345",'
             b'"description":"An update of the assignment","dateTime":"2026-01-05 07:30:11",'
-            b'"adm":{"coverageLoss":{"claimNumber":"CLM-%06d"}},"contact":{"type":"Insured","name":"Avery Quinn",'
-            b'"contactMethods":{"phone":{"type":"Mobile","number":"555%04d","extension":"12"},'
+            b'"adm":{"coverageLoss":{"claimNumber":"CLM-%06d"}},'
+            b'"contact":{"type":"Insured","name":"Avery Quinn","contactMethods":{'
+            b'"phone":{"type":"Mobile","number":"555%04d","extension":"12"},'
             b'"email":{"address":"%06x@example.org"}}},"note":"%b","author":"Jordan Li",'
             b'"senderReviewerName":"Sam Ortiz","senderReviewerEmail":"sam.ortiz@carrier.example",'
             b'"estimateVersion":"2","attachments":[%b]}}'

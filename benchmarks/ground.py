@@ -62,12 +62,13 @@ class Ground:
         ``inputs`` gives streams an existing topic by name, ``more`` is added to the end of the text.
         """
         self._count += 1
+        names = inputs or {}
         place = (folder or self.folder) / f"run{self._count}"
         place.mkdir(parents=True)
         streams = "events_raw events_ingested downloads_pending downloads_cached downloads_results".split()
         sections = "".join(
             f"[topics.{stream}]\npartitions = {PARTITIONS}\n"
-            + (f'name = "{inputs[stream]}"\n' if stream in (inputs or {}) else "")
+            + (f'name = "{names[stream]}"\n' if stream in names else "")
             for stream in streams
         )
         path = place / "pipelined.toml"
@@ -163,7 +164,7 @@ class Daemon:
             except OSError:
                 return False
 
-        wait_for(lambda: (Path(self.config.runtime_dir) / "control.sock").exists(), "the daemon")
+        wait_for((Path(self.config.runtime_dir) / "control.sock").exists, "the daemon")
         wait_for(all_ready, "the workers")
 
 

@@ -16,11 +16,12 @@ _BATCH = 5000
 _METHOD = (
     "{count:,} events of 0.95 kB (every fifth with one to three attachments, all valid, all new; made by "
     "benchmarks/events.py) lie on events.raw, 4 partitions, LZ4. The worker is `pipelined run --worker "
-    "event-ingester`, one process, default settings (transactions of {batch:,} events); its counters are read every 25 ms over the control socket, "
-    "and the rate is that between its first and its last commit. The bare loop is one process with the same "
-    "client settings (read_committed, LZ4) that consumes {batch:,} at once, decodes each event whole with msgspec "
-    "(typed), produces the same bytes and key again and commits offsets and messages in one transaction. The "
-    "worker besides deduplicates, writes headers and a task for each attachment (0.4 a event). In turns."
+    "event-ingester`, one process, default settings (transactions of {batch:,} events); its counters are "
+    "read every 25 ms over the control socket, and the rate is that between its first and its last "
+    "commit. The bare loop is one process with the same client settings (read_committed, LZ4) that "
+    "consumes {batch:,} at once, decodes each event whole with msgspec (typed), produces the same bytes "
+    "and key again and commits offsets and messages in one transaction. The worker besides deduplicates, "
+    "writes headers and a task for each attachment (0.4 a event). In turns."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import threading
@@ -26,12 +27,13 @@ NAME = "latency"
 _RATE = 100
 _WARM_UP = 2.0
 _METHOD = (
-    "The whole daemon, all seven workers, default settings (flush_seconds 1). {rate} events a second, evenly paced "
-    "for {seconds:g} s, each with one file of {size:,} bytes on a local server; the first {warm:g} s are not "
-    "counted. A read_committed reader notes when the result message arrives; a row counts as there when the commit "
-    "that holds it appears in the log of xact_attachments (time of the log's file). Both from just before the event "
-    "is given to the producer. The bare chain is three processes that consume, decode, and produce the same bytes "
-    "in transactions, the same events at the same pace for {bare_seconds:g} s. In turns."
+    "The whole daemon, all seven workers, default settings (flush_seconds 1). {rate} events a second, "
+    "evenly paced for {seconds:g} s, each with one file of {size:,} bytes on a local server; the first "
+    "{warm:g} s are not counted. A read_committed reader notes when the result message arrives; a row "
+    "counts as there when the commit that holds it appears in the log of xact_attachments (time of the "
+    "log's file). Both from just before the event is given to the producer. The bare chain is three "
+    "processes that consume, decode, and produce the same bytes in transactions, the same events at the "
+    "same pace for {bare_seconds:g} s. In turns."
 )
 
 
@@ -102,7 +104,7 @@ def _chain(ground: Ground, files_url: str, seconds: float, turn: int) -> Sequenc
     streams = ("events_raw", "events_ingested", "downloads_pending", "downloads_cached")
     topics = [names.topic(stream) for stream in streams]
     with ExitStack() as stack:
-        for source, target in zip(topics, topics[1:], strict=False):
+        for source, target in itertools.pairwise(topics):
             process = stack.enter_context(bare("bare_hop", path, source, target, 0, 100))
             stack.callback(process.kill)
             assert process.stdout is not None
@@ -115,7 +117,12 @@ def _chain(ground: Ground, files_url: str, seconds: float, turn: int) -> Sequenc
 
 
 def pace(
-    config: Config, topic: str, events: Events, rate: float, seconds: float, stop: threading.Event | None = None
+    config: Config,
+    topic: str,
+    events: Events,
+    rate: float,
+    seconds: float,
+    stop: threading.Event | None = None,
 ) -> dict[bytes, float]:
     """Produce events evenly; when each was given to the producer, by trace id, on the monotonic clock."""
     producer = Producer({"bootstrap.servers": config.kafka.bootstrap, "linger.ms": 0, "acks": "all"})
@@ -148,7 +155,7 @@ def arrivals(config: Config, topic: str) -> Iterator[dict[bytes, float]]:
         while not ended.is_set():
             message = consumer.poll(0.1)
             if message is not None and message.error() is None:
-                arrived.setdefault(message.key(), time.monotonic())
+                arrived.setdefault(message.key() or b"", time.monotonic())
 
     thread = threading.Thread(target=read)
     thread.start()

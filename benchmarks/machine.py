@@ -80,7 +80,9 @@ def durable_folder(folder: Path) -> Iterator[tuple[Path, str]]:
         place.mkdir()
         with image.open("wb") as file:
             file.truncate(_IMAGE_BYTES)
-        subprocess.run(["mkfs.ext4", "-q", "-O", "has_journal", "-E", "lazy_itable_init=0", image], check=True)
+        subprocess.run(
+            ["mkfs.ext4", "-q", "-O", "has_journal", "-E", "lazy_itable_init=0", image], check=True
+        )
         subprocess.run(["mount", "-o", "loop", image, place], check=True)
         try:
             yield place, "ext4 with a journal (loop-mounted image)"

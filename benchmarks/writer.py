@@ -13,12 +13,13 @@ NAME = "event-writer"
 
 _BATCH = 20_000
 _METHOD = (
-    "{count:,} events of 0.95 kB lie on events.ingested, 4 partitions, LZ4. The worker is `pipelined run --worker "
-    "event-writer`, one process, default settings (a commit for {batch:,} rows, ZSTD 1, every file and the log "
-    "synced to disk). The bare loop has the same events in memory, decodes them whole with msgspec, makes the 28 "
-    "columns and calls write_deltalake with an app transaction for {batch:,} rows; the second bare loop consumes "
-    "them from Kafka besides. Neither syncs, tolerates another shape, or keeps offsets. All rates are between the "
-    "first and the last commit, by the times of the log's files. Tables on {disk}. In turns."
+    "{count:,} events of 0.95 kB lie on events.ingested, 4 partitions, LZ4. The worker is `pipelined run "
+    "--worker event-writer`, one process, default settings (a commit for {batch:,} rows, ZSTD 1, every "
+    "file and the log synced to disk). The bare loop has the same events in memory, decodes them whole "
+    "with msgspec, makes the 28 columns and calls write_deltalake with an app transaction for {batch:,} "
+    "rows; the second bare loop consumes them from Kafka besides. Neither syncs, tolerates another shape, "
+    "or keeps offsets. All rates are between the first and the last commit, by the times of the log's "
+    "files. Tables on {disk}. In turns."
 )
 
 
@@ -26,7 +27,9 @@ def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Resul
     """Measure."""
     count = 100_000 if quick else 300_000
     topic = ground.fill("events_ingested", _messages(count))
-    rates, bare_rates, fed_rates = [], [], []
+    rates: list[float] = []
+    bare_rates: list[float] = []
+    fed_rates: list[float] = []
     for turn in range(repetitions):
         rates.append(_worker(ground, topic, count))
         for name, source, found in (("memory", "-", bare_rates), ("kafka", topic, fed_rates)):
