@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from pipelined.config.work import Breaker, Retry
 from pipelined.errors import RecordError
@@ -95,6 +95,17 @@ class DlqBreaker:
                 full and self._dead[partition] > settings.dlq_share * settings.dlq_window
             ):
                 self._trip(partition, run)
+
+    def clean(self, counts: Mapping[Partition, int]) -> None:
+        """Note committed records of which none was a dead letter: how many of each partition."""
+        for partition, count in counts.items():
+            self._runs[partition] = 0
+            recent = self._recent.get(partition)
+            if recent is None:
+                recent = self._recent[partition] = deque(maxlen=self._settings.dlq_window)
+            recent.extend([False] * min(count, self._settings.dlq_window))
+            if self._dead.get(partition):
+                self._dead[partition] = sum(recent)
 
     def _trip(self, partition: Partition, run: int) -> None:
         if self.tripped:

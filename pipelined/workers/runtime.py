@@ -9,6 +9,7 @@ whoever has it now does the work.
 from __future__ import annotations
 
 import logging
+import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ BUSY_WAIT = 0.01
 LINGER = 0.02
 #: However many partitions there are, one may have so many records in the window.
 _LEAST_SHARE = 100
+
+_partition = operator.attrgetter("partition")
 
 
 class Runtime:
@@ -187,9 +190,12 @@ class Runtime:
         self._stats.add(metrics.TRANSACTIONS, 1, "committed")
         self._stage.committed([outcome for outcome, _ in results])
         self._pause.over()
-        kinds = [routed.kind for _, routed in results]
-        self._breaker.record(zip((record.partition for record in records), kinds, strict=True))
-        self._gauges.committed(records, Counter(kinds), count, time.monotonic() - began)
+        kinds = Counter([routed.kind for _, routed in results])
+        if kinds["dead"]:
+            self._breaker.record((outcome.record.partition, routed.kind) for outcome, routed in results)
+        else:
+            self._breaker.clean(Counter(map(_partition, records)))
+        self._gauges.committed(records, kinds, count, time.monotonic() - began)
         for outcome, routed in results:
             if isinstance(outcome, Failed):
                 self._gauges.failed(outcome.error, routed.kind)

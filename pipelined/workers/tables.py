@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -207,19 +206,24 @@ class TableRuntime:
     def _stored(self, poison: Sequence[tuple[Record, PoisonError]], misshapen: int, seconds: float) -> None:
         """Everything buffered is durable: tell the broker, count it, let go of it."""
         self._pause.over()
-        dead = {(record.partition, record.offset) for record, _ in poison}
-        records = [record for lane in self._buffer.partitions.values() for record in lane]
-        self._breaker.record(
-            (record.partition, "dead" if (record.partition, record.offset) in dead else "done")
-            for record in records
-        )
-        self._gauges.committed(records, Counter(done=len(records) - len(dead), dead=len(dead)), 0, seconds)
+        lanes = self._buffer.partitions
+        records = [record for lane in lanes.values() for record in lane]
+        if poison:
+            dead = {(record.partition, record.offset) for record, _ in poison}
+            self._breaker.record(
+                (record.partition, "dead" if (record.partition, record.offset) in dead else "done")
+                for record in records
+            )
+        else:
+            self._breaker.clean({partition: len(lane) for partition, lane in lanes.items()})
+        kinds = {"done": len(records) - len(poison), "dead": len(poison)}
+        self._gauges.committed(records, kinds, 0, seconds)
         for _, error in poison:
             self._gauges.failed(error, "dead")
         if misshapen:
             self._stats.add(metrics.WRONG_SHAPES, misshapen)
         mirror = []
-        for partition, lane in self._buffer.partitions.items():
+        for partition, lane in lanes.items():
             self._next[partition] = lane[-1].offset + 1
             mirror.append(self._place(partition))
         self._buffer.clear()

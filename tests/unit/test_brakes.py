@@ -3,6 +3,8 @@ from __future__ import annotations
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelined.config.work import Breaker, Retry
 from pipelined.errors import AuthError, DependencyError
@@ -148,3 +150,16 @@ def test_tripping_is_told_once_with_numbers_and_what_to_do(caplog: pytest.LogCap
     assert "3 of the last 4 records of t.in/0 were dead letters, 3 in a row" in entry.getMessage()
     assert "restart this worker" in entry.getMessage()
     assert stats.gauge(metrics.DLQ_BREAKER) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), max_size=20))
+def test_clean_batches_count_as_if_each_record_were_noted(batches: list[tuple[int, int]]) -> None:
+    settings = Breaker(dlq_run=12, dlq_share=0.5, dlq_window=20)
+    one_by_one, in_bulk = DlqBreaker(settings, slot()), DlqBreaker(settings, slot())
+    for clean, dead in batches:
+        one_by_one.record([(P0, "done")] * clean)
+        if clean:
+            in_bulk.clean({P0: clean})
+        for breaker in (one_by_one, in_bulk):
+            breaker.record([(P0, "dead")] * dead)
+        assert one_by_one.tripped == in_bulk.tripped
