@@ -78,7 +78,7 @@ def test_an_empty_partition_has_no_history(config: Config, writer: Producer) -> 
     assert back(config) == []
 
 
-def test_everything_committed_is_read_back_in_order_with_its_arrival(
+def test_all_that_is_committed_is_read_back_in_order_with_its_arrival(
     config: Config, writer: Producer
 ) -> None:
     for start in range(0, 3000, 1000):

@@ -6,7 +6,7 @@ import dataclasses
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer
@@ -38,7 +38,9 @@ def config(fresh: Config) -> Iterator[Config]:
 
 def with_topic(config: Config, stream: str, **changes: Any) -> Config:
     section = dataclasses.replace(Names(config).section(stream), **changes)
-    return dataclasses.replace(config, topics=dataclasses.replace(config.topics, **{stream: section}))
+    return dataclasses.replace(
+        config, topics=dataclasses.replace(config.topics, **cast(dict[str, Any], {stream: section}))
+    )
 
 
 def partitions(config: Config, stream: str) -> int:
