@@ -38,7 +38,6 @@ def hop(path: str, source: str, target: str, count: int, batch: int) -> list[tup
     done = 0
     produce = producer.produce
     while not count or done < count:
-        messages: list[Any]
         if count:
             messages = consumer.consume(batch, 1.0)
         else:  # consume() alone would wait for the whole batch
@@ -48,6 +47,7 @@ def hop(path: str, source: str, target: str, count: int, batch: int) -> list[tup
             continue
         producer.begin_transaction()
         last: dict[int, int] = {}
+        message: Any
         for message in messages:
             value = message.value()
             decode(value)

@@ -31,7 +31,8 @@ _SLICE = 500  # so few that what is decoded is still in the processor's cache wh
 
 def table(values: Sequence[bytes]) -> pa.Table:
     """The rows of all ``values``."""
-    return pa.concat_tables([_rows(values[i : i + _SLICE]) for i in range(0, len(values), _SLICE)])
+    slices = [_rows(values[start : start + _SLICE]) for start in range(0, len(values), _SLICE)]
+    return pa.concat_tables(slices).combine_chunks()
 
 
 def _rows(values: Sequence[bytes]) -> pa.Table:

@@ -25,22 +25,21 @@ from pipelined.kafka.settings import Names, consumer_settings
 NAME = "latency"
 
 _RATE = 100
-_WARM_UP = 2.0
 _METHOD = (
     "The whole daemon, all seven workers, default settings (flush_seconds 1). {rate} events a second, "
     "evenly paced for {seconds:g} s, each with one file of {size:,} bytes on a local server; the first "
-    "{warm:g} s are not counted. A read_committed reader notes when the result message arrives; a row "
-    "counts as there when the commit that holds it appears in the log of xact_attachments (time of the "
-    "log's file). Both from just before the event is given to the producer. The bare chain is three "
-    "processes that consume, decode, and produce the same bytes in transactions, the same events at the "
-    "same pace for {bare_seconds:g} s. In turns."
+    "{warm:g} s are not counted (the broker compiles its code). A read_committed reader notes when the "
+    "result message arrives; a row counts as there when the commit that holds it appears in the log of "
+    "xact_attachments (time of the log's file). Both from just before the event is given to the producer. "
+    "The bare chain is three processes that consume, decode, and produce the same bytes in transactions, "
+    "the same events at the same pace for {bare_seconds:g} s. In turns."
 )
 
 
 def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Result:
     """Measure."""
     del folder
-    seconds, bare_seconds = (6.0, 4.0) if quick else (32.0, 12.0)
+    warm_up, seconds, bare_seconds = (2.0, 4.0, 4.0) if quick else (8.0, 30.0, 10.0)
     figures: dict[str, list[float]] = {}
 
     def note(name: str, latencies: Sequence[float]) -> None:
@@ -50,18 +49,16 @@ def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Resul
 
     with serving(FILE_BYTES) as files_url:
         for turn in range(repetitions):
-            results, rows = _daemon(ground, files_url, seconds, turn)
+            results, rows = _daemon(ground, files_url, warm_up, seconds, turn)
             note("event to result", results)
             note("event to row", rows)
-            note("bare chain of three hops", _chain(ground, files_url, bare_seconds, turn))
+            note("bare chain of three hops", _chain(ground, files_url, warm_up, bare_seconds, turn))
     found = [Figure(name, "ms", samples) for name, samples in figures.items()]
     median = {figure.name: figure.median for figure in found}
     return Result(
         NAME,
         "Latency",
-        _METHOD.format(
-            rate=_RATE, seconds=seconds, size=FILE_BYTES, warm=_WARM_UP, bare_seconds=bare_seconds
-        ),
+        _METHOD.format(rate=_RATE, seconds=seconds, size=FILE_BYTES, warm=warm_up, bare_seconds=bare_seconds),
         found,
         [
             Check("event to result, p50", median["event to result, p50"], "<=", 50, "ms"),
@@ -73,7 +70,7 @@ def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Resul
 
 
 def _daemon(
-    ground: Ground, files_url: str, seconds: float, turn: int
+    ground: Ground, files_url: str, warm_up: float, seconds: float, turn: int
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Seconds from each event to its result, and to its row."""
     path = ground.config(files_url=files_url)
@@ -84,11 +81,11 @@ def _daemon(
         names = Names(config)
         table = path.parent / "tables" / f"{config.domain}_attachments"
         with arrivals(config, names.topic("downloads_results")) as arrived:
-            sent = pace(config, names.topic("events_raw"), events, _RATE, seconds)
+            sent = pace(config, names.topic("events_raw"), events, _RATE, warm_up + seconds)
             wait_for(lambda: len(arrived) >= len(sent), "the results")
         wait_for(lambda: len(_rows(table)) >= len(sent), "the rows", every=0.5)
         committed = _rows(table)
-    counted = list(sent)[int(_WARM_UP * _RATE) :]
+    counted = list(sent)[int(warm_up * _RATE) :]
     wall = time.time() - time.monotonic()
     return (
         [arrived[key] - sent[key] for key in counted],
@@ -96,7 +93,7 @@ def _daemon(
     )
 
 
-def _chain(ground: Ground, files_url: str, seconds: float, turn: int) -> Sequence[float]:
+def _chain(ground: Ground, files_url: str, warm_up: float, seconds: float, turn: int) -> Sequence[float]:
     """Seconds from each event to its third bare hop."""
     path = ground.config()
     config = load(path, environ={}).config
@@ -111,9 +108,9 @@ def _chain(ground: Ground, files_url: str, seconds: float, turn: int) -> Sequenc
             process.stdout.readline()
         with arrivals(config, topics[-1]) as arrived:
             events = Events(files_url, every=1, files=1, series=200 + turn)
-            sent = pace(config, topics[0], events, _RATE, seconds)
+            sent = pace(config, topics[0], events, _RATE, warm_up + seconds)
             wait_for(lambda: len(arrived) >= len(sent), "the last hop")
-    return [arrived[key] - sent[key] for key in list(sent)[int(_WARM_UP * _RATE) :]]
+    return [arrived[key] - sent[key] for key in list(sent)[int(warm_up * _RATE) :]]
 
 
 def pace(
