@@ -20,7 +20,10 @@ def read_checkpoint(config: Config, key: str) -> bytes | None:
     predecessor still under way.
     """
     topic = Names(config).topic("checkpoints")
-    consumer = Consumer(consumer_settings(config, f"{config.domain}.checkpoints", None))
+    settings = consumer_settings(config, f"{config.domain}.checkpoints", None)
+    consumer = Consumer(
+        settings | {"fetch.wait.max.ms": 10}
+    )  # the end of a partition is told after this wait
     found: bytes | None = None
     try:
         partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions

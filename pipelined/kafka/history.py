@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
@@ -14,6 +15,7 @@ __all__ = ["read_back"]
 
 _TIMEOUT = 10.0
 _BATCH = 10000
+_NO_LEADER_YET = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 
 def read_back(
@@ -33,7 +35,7 @@ def read_back(
         consumer = Consumer(settings | {"fetch.wait.max.ms": 10})
         try:
             place = TopicPartition(topic, partition)
-            low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT)
+            low, high = _ends(consumer, place)
             if high <= low:
                 return
             start = _start(consumer, place, low, high, hours, beat)
@@ -45,6 +47,20 @@ def read_back(
             consumer.close()
 
     return read
+
+
+def _ends(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """The first and the last offset. A topic just made has no leader for a moment."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return low, high
 
 
 def _start(

@@ -62,11 +62,15 @@ class Window(Generic[T]):
         A record of an assignment that ended is another object than the one read after it came back, so a
         late result of the former never counts for the latter.
         """
-        lane = self._lanes.get(record.partition)
-        if lane is None or lane.taken.get(record.offset) is not record or record.offset in lane.done:
+        if not self.holds(record):
             return False
-        lane.done[record.offset] = result
+        self._lanes[record.partition].done[record.offset] = result
         return True
+
+    def holds(self, record: Record) -> bool:
+        """Whether this very record was taken here and is not settled."""
+        lane = self._lanes.get(record.partition)
+        return lane is not None and lane.taken.get(record.offset) is record and record.offset not in lane.done
 
     def release(self) -> tuple[list[Record], list[T], dict[Partition, int]]:
         """The records that may be committed now, their results, and each partition's next offset."""

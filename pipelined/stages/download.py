@@ -150,7 +150,7 @@ class DownloadStage:
         if ends is not None and ends <= dt.datetime.now(dt.UTC):
             raise PermanentError("expired", f"the URL was valid until {ends:%Y-%m-%d %H:%M:%S} UTC")
         self._policy.check(task.attachment_url)
-        self._types.check_extension(_name(task))
+        self._types.check_extension(_kind(task))
         return _Job(
             record, task, host_of(task.attachment_url), self._cache.target(task.trace_id, task.blob_path)
         )
@@ -187,7 +187,7 @@ class DownloadStage:
         try:
             if fetched.error is not None:
                 raise fetched.error
-            self._types.check_content(fetched.content_type, fetched.head, _name(job.task))
+            self._types.check_content(fetched.content_type, fetched.head, _kind(job.task))
         except RecordError as error:
             del self._jobs[fetched.key]
             fetched.discard()
@@ -238,5 +238,6 @@ def _ends(task: DownloadTask) -> dt.datetime | None:
     return expiry(task.attachment_url)
 
 
-def _name(task: DownloadTask) -> str:
-    return task.blob_path.rpartition("/")[2]
+def _kind(task: DownloadTask) -> str:
+    """A name with the attachment's own extension: the blob's name may have dots of other origin."""
+    return "attachment" if task.file_type == "UNKNOWN" else f"attachment.{task.file_type.lower()}"

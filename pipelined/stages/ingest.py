@@ -33,7 +33,10 @@ _TRACE_ID_LIMIT = 512
 
 
 class IngestStage:
-    """Raw events in; each valid one once on ``events.ingested``, its attachments as download tasks."""
+    """Raw events in; each valid one once on ``events.ingested``, its attachments as download tasks.
+
+    ``largest`` bounds an event, in bytes, whose ``data`` came as text and is written out as an object.
+    """
 
     name = "event-ingester"
     waits = False
@@ -43,6 +46,7 @@ class IngestStage:
         *,
         domain: str,
         horizon_hours: float,
+        largest: int,
         policy: UrlPolicy,
         envelope: Envelope,
         history: History,
@@ -51,6 +55,7 @@ class IngestStage:
     ) -> None:
         self._domain = domain
         self._hours = horizon_hours
+        self._largest = largest
         self._policy = policy
         self._envelope = envelope
         self._history = history
@@ -157,6 +162,9 @@ class IngestStage:
             ("source", (record.header("source") or "local").encode()),
         ]
         value = encode(event) if rewritten else record.value
+        if rewritten and len(value) > self._largest:
+            msg = f"written out, the event has {len(value)} bytes, more than {self._largest}"
+            raise PoisonError("too_large", msg)
         ingested = Output(Stream.INGESTED, key, value, headers, record.partition.number, arrival)
         if not urls:
             known.add(trace, arrival)

@@ -56,11 +56,15 @@ class Pause:
     def over(self) -> None:
         """Something succeeded after the pause: the next one is a first one again."""
         if self._length and not self.active:
-            self._length = 0.0
-            self._until = 0.0
-            self._stats.set(metrics.PAUSED, 0)
             _logger.info("working again after a pause", extra={"code": self._said})
-            self._said = ""
+            self.lift()
+
+    def lift(self) -> None:
+        """There is nothing to wait for any more."""
+        self._length = 0.0
+        self._until = 0.0
+        self._said = ""
+        self._stats.set(metrics.PAUSED, 0)
 
 
 class DlqBreaker:

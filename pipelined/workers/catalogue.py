@@ -116,6 +116,7 @@ def _event_ingester(place: _Place) -> None:
     stage = IngestStage(
         domain=config.domain,
         horizon_hours=hours,
+        largest=config.kafka.max_message_bytes,
         policy=UrlPolicy(config.urls),
         envelope=place.envelope,
         history=read_back(config, Stream.INGESTED, hours, place.slot.beat),

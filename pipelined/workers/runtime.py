@@ -145,6 +145,8 @@ class Runtime:
     def _settle(self, outcome: Outcome) -> None:
         routed = self._router.route(outcome)
         if isinstance(routed, Hold):
+            if not self._window.holds(routed.record):
+                return  # its partition is somebody else's by now
             self._stats.add(metrics.FAILURES, 1, str(routed.error.category))
             self._held.append(routed.record)
             if routed.pause:
@@ -261,6 +263,9 @@ class Runtime:
         gone = set(partitions)
         self._stage.forget(gone)
         self._window.forget(gone)
-        self._held = [record for record in self._held if record.partition not in gone]
+        if self._held:
+            self._held = [record for record in self._held if record.partition not in gone]
+            if not self._held:
+                self._pause.lift()
         for partition in gone:
             self._next.pop(partition, None)

@@ -59,6 +59,7 @@ def ingest(config: Config, server: FileServer) -> Bench:
     stage = IngestStage(
         domain="t",
         horizon_hours=1,
+        largest=4194304,
         policy=UrlPolicy(config.urls),
         envelope=Envelope("event-ingester", "g", "h"),
         history=lambda number: [],

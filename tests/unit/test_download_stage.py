@@ -79,7 +79,7 @@ def test_a_record_that_cannot_be_read_is_poison(stage: DownloadStage, value: byt
         ({"url": "https://evil.example/x.pdf"}, "url_host"),
         ({"url": "https://127.0.0.1:8443/x.pdf"}, "url_port"),
         ({"url": "https://u:p@127.0.0.1/x.pdf"}, "url_userinfo"),
-        ({"blob_path": "s/a/t1/a_x.exe"}, "file_type_extension"),
+        ({"file_type": "EXE"}, "file_type_extension"),
         ({"expires_at": "2026-01-05T00:00:00Z"}, "expired"),
         ({"url": "https://127.0.0.1/x?X-Amz-Date=20260105T142230Z&X-Amz-Expires=60"}, "expired"),
         ({"url": "https://127.0.0.1/x?se=2026-01-05T00:00:00Z&sig=abc"}, "expired"),

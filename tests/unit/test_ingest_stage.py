@@ -33,6 +33,7 @@ class Ingest:
         self.stage = IngestStage(
             domain="xact",
             horizon_hours=hours,
+            largest=4194304,
             policy=UrlPolicy(Urls()),
             envelope=Envelope("event-ingester", "t.event-ingester", "h1"),
             history=self._history,
