@@ -90,6 +90,10 @@ def _connection(config: Config) -> Settings:
         "socket.nagle.disable": True,
         "log_level": 4,
         "logger": _logger,
+        # The default forgets every broker once none is up, and with them those that calls wait for: a
+        # transaction under way when the only broker restarts then never ends (librdkafka 5456, 5511), and a
+        # refused connection is logged forty times a second. The first addresses are asked again without it.
+        "metadata.recovery.strategy": "none",
         # A broker that comes back is found within seconds, not after the default 10.
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 2000,
