@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -32,7 +32,10 @@ _FENCED = frozenset(
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
-_T = TypeVar("_T")
+_ANY_PARTITION = -1
+#: The first wait for a transactional id, and up to which wait a new client is tried each time, in seconds.
+_FIRST_WAIT = 0.06
+_LONGEST_IMPATIENCE = 0.5
 
 
 class Aborted(Exception):  # noqa: N818 - an outcome, not an error: nothing was lost and nothing happened
@@ -52,18 +55,20 @@ class Transactor:
         self._topics: dict[tuple[str, int], str] = {}
         self._timeout = config.kafka.transaction_timeout_s
         self._end: FencedError | UnavailableError | None = None
-        self._producer = Producer(producer_settings(config, transactional_id))
+        self._settings = producer_settings(config, transactional_id)
+        self._producer = Producer(self._settings)
 
     def begin_session(self, should_stop: Callable[[], bool]) -> bool:
         """Take the identity over, ending what a predecessor left open; waits for the brokers.
 
         Returns False when told to stop before they answered.
         """
-        said = 0.0
+        said = time.monotonic() - 8  # a hiccup of two seconds is no news
+        wait = _FIRST_WAIT
         while not should_stop():
             self._beat()
             try:
-                self._producer.init_transactions(1.0)
+                self._producer.init_transactions(wait)
             except KafkaException as error:
                 reason = error.args[0]
                 if reason.fatal() or not (reason.retriable() or reason.code() == KafkaError._TIMED_OUT):
@@ -75,6 +80,11 @@ class Transactor:
                         reason.str(),
                         extra={"transactional_id": self.transactional_id},
                     )
+                # While the broker ends what a killed predecessor left open, librdkafka asks again only
+                # every half second. A new client asks at once; brokers that are slow get the long wait.
+                wait = min(1.0, wait * 1.6)
+                if wait < _LONGEST_IMPATIENCE:
+                    self._producer = Producer(self._settings)
                 continue
             return True
         return False
@@ -89,17 +99,28 @@ class Transactor:
 
         Raises Aborted when it did not happen, FencedError when it never can from here.
         """
+        count = self.begin(outputs)
+        self.finish(offsets, group_metadata)
+        return count
+
+    def begin(self, outputs: Iterable[Output]) -> int:
+        """The first half of :meth:`run`: open a transaction and hand the outputs to the client."""
         if self._end is not None:
             raise self._end  # librdkafka would say CONFLICT, and that it may be tried again
         try:
             self._producer.begin_transaction()
-            count = self._produce(outputs)
+            return self._produce(outputs)
+        except KafkaException as error:
+            self._abort(error)
+
+    def finish(self, offsets: Sequence[TopicPartition], group_metadata: object | None) -> None:
+        """The second half: everything produced arrives, or nothing. May be called by another thread."""
+        try:
             if offsets:
                 self._call(self._producer.send_offsets_to_transaction, list(offsets), group_metadata)
             self._call(self._producer.commit_transaction)
         except KafkaException as error:
             self._abort(error)
-        return count
 
     def close(self) -> None:
         """Abort what is open and go; nothing is flushed."""
@@ -113,14 +134,19 @@ class Transactor:
             topic = topics.get(place)
             if topic is None:
                 topic = topics[place] = self._names.topic(*place)
-            more: dict[str, Any] = {}
-            if output.partition is not None:
-                more["partition"] = output.partition
-            if output.timestamp is not None:
-                more["timestamp"] = output.timestamp
+            partition = _ANY_PARTITION if output.partition is None else output.partition
             while True:
                 try:
-                    produce(topic, output.value, output.key, headers=output.headers, **more)
+                    produce(
+                        topic,
+                        output.value,
+                        output.key,
+                        partition,
+                        None,  # no delivery report, under both of its names: the commit is the report
+                        None,
+                        output.timestamp or 0,
+                        output.headers,
+                    )
                     break
                 except BufferError:
                     self._beat()
@@ -132,7 +158,6 @@ class Transactor:
         """A call of the transaction API, again and again while its error is only a delay."""
         deadline = time.monotonic() + self._timeout
         while True:
-            self._beat()
             try:
                 function(*arguments, 1.0)
             except KafkaException as error:
@@ -146,7 +171,7 @@ class Transactor:
             else:
                 return
 
-    def _abort(self, error: KafkaException) -> None:
+    def _abort(self, error: KafkaException) -> NoReturn:
         reason = error.args[0]
         if reason.fatal() or reason.code() in _FENCED:
             self._end = _fatal(reason, self.transactional_id)

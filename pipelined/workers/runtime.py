@@ -13,6 +13,8 @@ import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 from confluent_kafka import TopicPartition
 
@@ -36,16 +38,33 @@ _logger = logging.getLogger("pipelined.workers")
 IDLE_WAIT = 0.2
 #: Longest wait for the stage while it has work: how late a new record may be noticed.
 BUSY_WAIT = 0.01
-#: How long finished outcomes may wait for others while the stage has more in hand.
-LINGER = 0.02
+#: How long finished outcomes may wait for others while the stage has more in hand: some times what a
+#: commit takes, so that committing stays a small part of the work, and no longer than a person notices.
+LINGER_COMMITS = 4
+LINGER_MOST = 0.1
 #: However many partitions there are, one may have so many records in the window.
 _LEAST_SHARE = 100
 
 _partition = operator.attrgetter("partition")
 
 
+class _Commit(NamedTuple):
+    """A transaction under way: what it carries, and the thread's answer."""
+
+    records: list[Record]
+    results: list[tuple[Outcome, Routed]]
+    offsets: dict[Partition, int]
+    outputs: int
+    began: float
+    answer: Future[None]
+
+
 class Runtime:
-    """One worker process. ``run()`` returns when told to stop and everything in hand is done."""
+    """One worker process. ``run()`` returns when told to stop and everything in hand is done.
+
+    Waiting for the brokers is left to a thread, so that the stage goes on while a transaction commits;
+    there is never more than one.
+    """
 
     def __init__(
         self,
@@ -73,6 +92,9 @@ class Runtime:
         self._revoke_budget = config.kafka.session_timeout_s / 3
         self._settled = 0
         self._ready_since = 0.0
+        self._linger = 0.0
+        self._flying: _Commit | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._leaving = False
         topics = [topic for stream in streams for topic in names.topics(stream)]
         self._transactor = Transactor(config, names.instance(stage.name, index), stats.beat)
@@ -92,6 +114,7 @@ class Runtime:
             self._drain()
         finally:
             self._leaving = True
+            self._thread.shutdown()
             self._stage.close()
             self._member.close()
             self._transactor.close()
@@ -105,8 +128,10 @@ class Runtime:
             held, self._held = self._held, []
             stage.submit(held)
         busy = stage.in_flight > 0 and stage.waits
-        wait = 0 if busy or self._ready_since else IDLE_WAIT
-        records = self._member.poll(self._settings.batch_records, wait)
+        records: list[Record] = []
+        if self._settled < self._settings.batch_records:  # else the next commit is full: wait for this one
+            wait = 0 if busy or self._ready_since else IDLE_WAIT
+            records = self._member.poll(self._settings.batch_records, wait)
         if self._member.joined and not stats.is_ready:
             stats.ready()
             _logger.info("ready", extra={"group": self._member.group})
@@ -158,17 +183,27 @@ class Runtime:
                 self._ready_since = time.monotonic()
 
     def _commit_if_due(self, now: float) -> None:
-        if self._ready_since == 0:
+        """Take note of a commit that ended, and begin the next one when there is enough for it."""
+        if self._flying is not None:
+            idle = self._ready_since and not (self._stage.waits and self._stage.in_flight)
+            self._land(BUSY_WAIT if idle else 0)
+        if self._flying is not None or self._ready_since == 0:
             return
         if (
-            self._stage.in_flight == 0
-            or not self._stage.waits
-            or now - self._ready_since >= LINGER
-            or self._settled >= self._settings.batch_records
+            not self._stage.waits
+            or self._settled >= min(self._stage.in_flight, self._settings.batch_records)
+            or now - self._ready_since >= self._linger
         ):
-            self._commit()
+            self._launch()
 
     def _commit(self) -> None:
+        """Commit what may be committed, and wait until it is."""
+        self._land()
+        self._launch()
+        self._land()
+
+    def _launch(self) -> None:
+        """Begin a transaction with everything that the window releases."""
         records, results, offsets = self._window.release()
         self._ready_since = 0.0
         self._settled = 0
@@ -176,19 +211,40 @@ class Runtime:
             return
         began = time.monotonic()
         commit = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        answer: Future[None] = Future()
+        count = 0
         try:
-            count = self._transactor.run(
-                (output for _, routed in results for output in routed.outputs),
-                commit,
-                self._member.group_metadata(),
-            )
+            count = self._transactor.begin(output for _, routed in results for output in routed.outputs)
+            answer = self._thread.submit(self._transactor.finish, commit, self._member.group_metadata())
         except Aborted as aborted:
-            self._window.restore(records, results)
-            self._ready_since = began
-            self._stats.add(metrics.TRANSACTIONS, 1, "aborted")
-            _logger.warning("%s; the batch of %d records is tried again", aborted, len(records))
+            answer.set_exception(aborted)
+        self._flying = _Commit(records, results, offsets, count, began, answer)
+
+    def _land(self, timeout: float | None = None) -> None:
+        """Wait for the transaction under way, and draw the consequences when it has ended."""
+        flying = self._flying
+        if flying is None:
             return
-        self._next |= offsets
+        try:
+            flying.answer.result(timeout)
+        except TimeoutError:
+            return
+        except Aborted as aborted:
+            self._flying = None
+            self._window.restore(flying.records, flying.results)
+            self._settled += len(flying.records)
+            self._ready_since = flying.began
+            self._stats.add(metrics.TRANSACTIONS, 1, "aborted")
+            _logger.warning("%s; the batch of %d records is tried again", aborted, len(flying.records))
+            return
+        self._flying = None
+        self._landed(flying, time.monotonic() - flying.began)
+
+    def _landed(self, commit: _Commit, seconds: float) -> None:
+        """It is committed: let the stage know, and count."""
+        records, results = commit.records, commit.results
+        self._linger = min(LINGER_MOST, LINGER_COMMITS * seconds)
+        self._next |= commit.offsets
         self._stats.add(metrics.TRANSACTIONS, 1, "committed")
         self._stage.committed([outcome for outcome, _ in results])
         self._pause.over()
@@ -197,7 +253,7 @@ class Runtime:
             self._breaker.record((outcome.record.partition, routed.kind) for outcome, routed in results)
         else:
             self._breaker.clean(Counter(map(_partition, records)))
-        self._gauges.committed(records, kinds, count, time.monotonic() - began)
+        self._gauges.committed(records, kinds, commit.outputs, seconds)
         for outcome, routed in results:
             if isinstance(outcome, Failed):
                 self._gauges.failed(outcome.error, routed.kind)
@@ -212,7 +268,7 @@ class Runtime:
             self._poll_paused()
             self._commit_if_due(time.monotonic())
         self._collect(0)
-        while self._ready_since and time.monotonic() < deadline:
+        while (self._ready_since or self._flying) and time.monotonic() < deadline:
             self._commit()
             self._poll_paused()
         _logger.info("drained: %d records are left for the next owner", len(self._window))
@@ -257,6 +313,7 @@ class Runtime:
             "partitions lost: this worker was silent for longer than the session timeout; "
             "what was in hand is dropped, the new owner does it"
         )
+        self._land()
         self._forget(partitions)
 
     def _forget(self, partitions: Sequence[Partition]) -> None:
