@@ -26,8 +26,9 @@ __all__ = ["IngestStage"]
 
 _logger = logging.getLogger("pipelined.stages")
 
-#: Trace ids and their arrival (ms), in batches, oldest first: what a partition admitted within the horizon.
-History = Callable[[int], Iterable[Sequence[tuple[bytes, int]]]]
+#: What partitions admitted within the horizon: a partition's number, and trace ids with their arrival (ms),
+#: in batches, oldest first.
+History = Callable[[Sequence[int]], Iterable[tuple[int, Sequence[tuple[bytes, int]]]]]
 
 _TRACE_ID_LIMIT = 512
 
@@ -71,22 +72,22 @@ class IngestStage:
 
     def assigned(self, partitions: Iterable[Partition]) -> None:
         """Read back what these partitions admitted: the pipeline itself is the memory."""
-        for partition in partitions:
-            started = time.monotonic()
-            known = Horizon(self._hours)
-            for batch in self._history(partition.number):
-                for key, arrival in batch:
-                    trace = identity(key)
-                    if trace not in known:
-                        known.add(trace, arrival)
-            self._known[partition] = known
-            _logger.info(
-                "partition %d: %d trace ids of the last %g hours read back in %.2f s",
-                partition.number,
-                known.size,
-                self._hours,
-                time.monotonic() - started,
-            )
+        started = time.monotonic()
+        fresh = {partition.number: (partition, Horizon(self._hours)) for partition in partitions}
+        for number, batch in self._history(list(fresh)):
+            known = fresh[number][1]
+            for key, arrival in batch:
+                trace = identity(key)
+                if trace not in known:
+                    known.add(trace, arrival)
+        self._known.update(fresh.values())
+        _logger.info(
+            "%d trace ids of the last %g hours read back from %d partitions in %.2f s",
+            sum(known.size for _, known in fresh.values()),
+            self._hours,
+            len(fresh),
+            time.monotonic() - started,
+        )
         self._tell()
 
     def forget(self, partitions: Iterable[Partition]) -> None:

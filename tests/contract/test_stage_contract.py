@@ -62,7 +62,7 @@ def ingest(config: Config, server: FileServer) -> Bench:
         largest=4194304,
         policy=UrlPolicy(config.urls),
         envelope=Envelope("event-ingester", "g", "h"),
-        history=lambda number: [],
+        history=lambda numbers: [],
         stats=records.slot(),
     )
     return Bench(stage, make)

@@ -65,7 +65,7 @@ def transaction(
 
 def back(config: Config, hours: float = 24, partition: int = 0) -> list[tuple[int, int]]:
     read = read_back(config, Stream.INGESTED, hours, lambda: None)
-    return [(int(key), arrival) for batch in read(partition) for key, arrival in batch]
+    return [(int(key), arrival) for _, batch in read([partition]) for key, arrival in batch]
 
 
 def keys(config: Config, hours: float = 24) -> list[int]:
@@ -147,10 +147,20 @@ def test_reading_back_gives_signs_of_life(config: Config, writer: Producer) -> N
     transaction(config, writer, range(10))
     beats: list[int] = []
     read = read_back(config, Stream.INGESTED, 24, lambda: beats.append(1))
-    assert sum(len(batch) for batch in read(0)) == 10
+    assert sum(len(batch) for _, batch in read([0])) == 10
     assert beats
 
 
 def test_a_partition_that_is_not_there_is_said(config: Config) -> None:
     with pytest.raises(UnavailableError, match="could not be read back"):
         back(config, partition=77)
+
+
+def test_several_partitions_are_read_at_once_each_with_its_own_keys(config: Config, writer: Producer) -> None:
+    transaction(config, writer, range(10), partition=0)
+    transaction(config, writer, range(100, 115), partition=1)
+    read = read_back(config, Stream.INGESTED, 24, lambda: None)
+    found: dict[int, list[int]] = {0: [], 1: []}
+    for number, batch in read([0, 1]):
+        found[number] += [int(key) for key, _ in batch]
+    assert found == {0: list(range(10)), 1: list(range(100, 115))}

@@ -42,8 +42,9 @@ class Ingest:
         )
         self.stage.assigned([P0, P1])
 
-    def _history(self, partition: int) -> Iterable[Sequence[tuple[bytes, int]]]:
-        yield self.admitted.get(partition, [])
+    def _history(self, numbers: Sequence[int]) -> Iterable[tuple[int, Sequence[tuple[bytes, int]]]]:
+        for number in numbers:
+            yield number, self.admitted.get(number, [])
 
     def outcomes(self, *values: Any) -> list[Outcome]:
         given = [v if isinstance(v, Record) else record(v, n) for n, v in enumerate(values)]
