@@ -161,7 +161,7 @@ class Flow(Marked):
         self.log_file = folder / "daemon.log"
         self.daemon: subprocess.Popen[bytes] | None = None
         self.balance: Balance | None = None
-        self._loads = 0
+        self._files = 0
         partitions = "events_raw events_ingested downloads_pending downloads_cached downloads_results".split()
         single = "events_dlq downloads_retry downloads_dlq".split()
         self._settings: dict[str, Any] = {
@@ -223,18 +223,10 @@ class Flow(Marked):
         """Wait until the daemon is in this state; its status."""
 
         def reached() -> dict[str, Any] | None:
-            assert self.daemon is None or self.daemon.poll() is None, f"the daemon ended:\n{self.tail()}"
-            with contextlib.suppress(UnavailableError):  # it does not listen yet
-                status = self.status()
-                return status if status["state"] == state else None
-            return None
+            status = self._status_if_any()
+            return status if status and status["state"] == state else None
 
-        try:
-            found = until(reached, f"the daemon is {state}", patience)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.tail()}") from None
-        assert found is not None
-        return found
+        return self._until(reached, f"the daemon is {state}", patience)
 
     def status(self) -> dict[str, Any]:
         """The status as the control socket tells it."""
@@ -251,12 +243,24 @@ class Flow(Marked):
         """Wait until the first process of that type is in the wanted condition; its status."""
 
         def reached() -> dict[str, Any] | None:
-            with contextlib.suppress(UnavailableError):
-                worker = self.workers()[name]
-                return worker if condition(worker) else None
-            return None
+            status = self._status_if_any()
+            found = [each for each in status["workers"] if each["type"] == name] if status else []
+            return found[0] if found and condition(found[0]) else None
 
-        found = until(reached, f"{name} {what}", patience)
+        return self._until(reached, f"{name} {what}", patience)
+
+    def _status_if_any(self) -> dict[str, Any] | None:
+        """The status; None while the daemon does not listen yet."""
+        assert self.daemon is None or self.daemon.poll() is None, "the daemon ended"
+        with contextlib.suppress(UnavailableError):
+            return self.status()
+        return None
+
+    def _until(self, condition: Callable[[], T | None], what: str, patience: float) -> T:
+        try:
+            found = until(condition, what, patience)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.tail()}") from None
         assert found is not None
         return found
 
@@ -276,10 +280,25 @@ class Flow(Marked):
 
     def load(self, lines: Iterable[bytes]) -> int:
         """Load these lines as a file; returns how many."""
-        self._loads += 1
-        path = self.folder / f"events-{self._loads}.jsonl"
-        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        path = self.write(lines)
         return load_file(self.config, str(path)).lines
+
+    def write(self, lines: Iterable[bytes]) -> Path:
+        """A new file of these lines."""
+        self._files += 1
+        path = self.folder / f"events-{self._files}.jsonl"
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return path
+
+    def load_whatever_happens(self, path: Path) -> None:
+        """Load a file while brokers come and go: the same again, until it is done."""
+
+        def done() -> bool:
+            with contextlib.suppress(UnavailableError):
+                return load_file(self.config, str(path)).complete
+            return False
+
+        until(done, f"{path.name} is loaded", 90)
 
     def day(self, events: int, seed: int) -> Day:
         """A generated day whose attachments lie on this test's file server."""

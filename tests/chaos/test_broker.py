@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,25 +65,16 @@ def test_a_broker_killed_in_the_middle_of_the_flow_costs_nothing(
 ) -> None:
     flow = on_own_kafka
     flow.start()
-    errors: list[Exception] = []
-
-    def load() -> None:
-        try:
-            for seed in range(8):
-                flow.load(flow.day(60, seed).lines())
-        except Exception as error:
-            errors.append(error)
-
-    loading = threading.Thread(target=load)
-    loading.start()
-    flow.until_worker("download", lambda worker: worker["records_in"] > 20, "is at work")
-    cluster.nodes[0].kill()
-    time.sleep(2)  # how long it is away
-    assert flow.http("/livez") == (200, "ok\n")
-    cluster.nodes[0].start()
-    loading.join(60)
-    assert not loading.is_alive()
-    assert not errors
+    files = [flow.write(flow.day(60, seed).lines()) for seed in range(8)]
+    with ThreadPoolExecutor(1) as pool:
+        loading = [pool.submit(flow.load_whatever_happens, file) for file in files]
+        flow.until_worker("download", lambda worker: worker["records_in"] > 20, "is at work")
+        cluster.nodes[0].kill()
+        time.sleep(2)  # how long it is away
+        assert flow.http("/livez") == (200, "ok\n")
+        cluster.nodes[0].start()
+        for each in loading:
+            each.result()
     balance = flow.settle()
     assert balance.read == 8 * 60
     assert balance.completed > 100

@@ -9,47 +9,28 @@ import secrets
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flow import PATIENCE_S, Flow, event, trace_ids, until
+from flow import Flow, event, trace_ids, until
 from pipelined.config import WORKER_TYPES
 from pipelined.local.fileserver import file_path
 
 CHUNK = 40
 
 
-class Feeder(threading.Thread):
-    """Loads events, chunk by chunk, until it is told to end; ``error`` is what ended it, if anything did."""
-
-    def __init__(self, flow: Flow, seed: int) -> None:
-        super().__init__(daemon=True)
-        self._flow = flow
-        self._day = flow.day(100_000, seed).lines()
-        self._numbers = itertools.count()
-        self._end = threading.Event()
-        self.error: Exception | None = None
-        self.loaded = 0
-
-    def run(self) -> None:
-        try:
-            while not self._end.wait(0.15):
-                self.loaded += self._flow.load([*itertools.islice(self._day, CHUNK), self._retried()])
-        except Exception as error:
-            self.error = error
-
-    def _retried(self) -> bytes:
-        """An event whose attachment goes over a retry tier, to keep the scheduler at work."""
-        url = self._flow.files_url + file_path("flaky-1", 5_000, next(self._numbers), "GENERIC.pdf")
-        return event(next(trace_ids(1)), [url])
-
-    def end(self) -> None:
-        """Let it finish its chunk."""
-        self._end.set()
-        self.join(PATIENCE_S)
-        assert not self.is_alive(), "the events are not taken any more"
-        if self.error is not None:
-            raise self.error
+def feed(flow: Flow, seed: int, end: threading.Event) -> int:
+    """Load events, chunk by chunk, until it is time to end; returns how many lines."""
+    day = flow.day(100_000, seed).lines()
+    loaded = 0
+    for number in itertools.count():
+        if end.wait(0.15):
+            break
+        # Its attachment goes over a retry tier, to keep the scheduler at work.
+        url = flow.files_url + file_path("flaky-1", 5_000, number, "GENERIC.pdf")
+        loaded += flow.load([*itertools.islice(day, CHUNK), event(next(trace_ids(1)), [url])])
+    return loaded
 
 
 def kill_worker(flow: Flow, name: str) -> None:
@@ -82,21 +63,22 @@ def test_with_each_worker_and_the_daemon_killed_once_the_ledger_balances(flow: F
     print(f"the order and the moments come from CHAOS_SEED={seed}")
     rng = random.Random(seed)
     flow.start()
-    feeder = Feeder(flow, seed)
-    feeder.start()
-    try:
-        for name in rng.sample(WORKER_TYPES, len(WORKER_TYPES)):
-            time.sleep(rng.uniform(0.05, 0.5))  # the moment is the point of it
-            kill_worker(flow, name)
-        time.sleep(rng.uniform(0.05, 0.5))
-        assert flow.daemon is not None
-        flow.daemon.kill()
-        assert flow.daemon.wait(10) == -signal.SIGKILL
-        until(lambda: not flow.processes(), "no worker outlives the daemon", 3)
-        flow.start()
-    finally:
-        feeder.end()
+    end = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        feeding = pool.submit(feed, flow, seed, end)
+        try:
+            for name in rng.sample(WORKER_TYPES, len(WORKER_TYPES)):
+                time.sleep(rng.uniform(0.05, 0.5))  # the moment is the point of it
+                kill_worker(flow, name)
+            time.sleep(rng.uniform(0.05, 0.5))
+            assert flow.daemon is not None
+            flow.daemon.kill()
+            assert flow.daemon.wait(10) == -signal.SIGKILL
+            until(lambda: not flow.processes(), "no worker outlives the daemon", 3)
+            flow.start()
+        finally:
+            end.set()
     balance = flow.settle()
-    assert balance.read == feeder.loaded
+    assert balance.read == feeding.result()
     assert balance.completed > 100
     assert flow.stop() == 0
