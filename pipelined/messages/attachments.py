@@ -34,6 +34,7 @@ __all__ = [
 
 #: The UUIDv5 namespace of attachment ids; a constant of this project, never to change.
 NAMESPACE = uuid.UUID("5b3a8a0e-6f1d-5c39-9a38-0d6f1c1b7e52")
+_NAMESPACE_DIGEST = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)  # as RFC 9562 has it
 
 #: Query parameters that sign a URL or bound its life: they differ between two signings of one file.
 _SIGNING = frozenset(
@@ -69,19 +70,36 @@ def parse_link(url: str) -> Link:
     bare = scheme + colon + authority.rpartition("@")[2] + slash + path
     expires = None
     if query:
-        kept: list[str] = []
-        signing: dict[str, str] = {}
-        for pair in query.split("&"):
-            name, _, value = pair.partition("=")
-            signs = _signing_name(name)
-            if signs:
-                signing[signs] = value
-            else:
-                kept.append(pair)
+        kept, signing = _sort(query)
         if kept:
             bare += "?" + "&".join(kept)
         expires = _expiry(signing)
     return Link(bare, expires, _name(path.rpartition("/")[2] if slash else ""))
+
+
+def _sort(query: str) -> tuple[list[str], dict[str, str]]:
+    """The parameters of a query: those that stay, as they stand, and those of a signature, by name."""
+    marked = "&" + query.lower()
+    if marked.count("&") == marked.count("&x-amz-"):
+        # Nothing but the signature, as S3 makes its links: only two of its parameters are of interest.
+        found = {}
+        for name in ("x-amz-date", "x-amz-expires"):
+            start = marked.find(f"&{name}=")
+            if start >= 0:
+                start += len(name) + 1
+                end = query.find("&", start)
+                found[name] = query[start:] if end < 0 else query[start:end]
+        return [], found
+    kept: list[str] = []
+    signing: dict[str, str] = {}
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        signs = _signing_name(name)
+        if signs:
+            signing[signs] = value
+        else:
+            kept.append(pair)
+    return kept, signing
 
 
 @functools.lru_cache(maxsize=1000)
@@ -106,7 +124,7 @@ def _expiry(query: dict[str, str]) -> dt.datetime | None:
         if "x-amz-date" in query and "x-amz-expires" in query:
             # The basic format; fromisoformat() reads it, and strptime() takes twenty times as long.
             begin = dt.datetime.fromisoformat(query["x-amz-date"])
-            return _utc(begin + dt.timedelta(seconds=int(query["x-amz-expires"])))
+            return _utc(begin + dt.timedelta(0, int(query["x-amz-expires"])))
         if "se" in query and "sig" in query:
             return _utc(dt.datetime.fromisoformat(unquote(query["se"])))
         if "systemdate" in query and "expires" in query:
@@ -125,8 +143,9 @@ def _utc(moment: dt.datetime) -> dt.datetime:
 def attachment_id(trace_id: str, link: Link) -> str:
     """The identity of one attachment: UUIDv5 of the trace id and the URL without its signature."""
     name = f"{trace_id}\n{link.unsigned}".encode("utf-8", "replace")
-    digest = hashlib.sha1(NAMESPACE.bytes + name, usedforsecurity=False).digest()  # as RFC 9562 has it
-    text = digest[:16].hex()
+    digest = _NAMESPACE_DIGEST.copy()
+    digest.update(name)
+    text = digest.digest()[:16].hex()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 

@@ -10,7 +10,7 @@ import msgspec
 
 from pipelined.errors import PoisonError
 
-__all__ = ["decode", "decode_object", "encode", "iso_ms", "iso_now", "parse_time", "to_text"]
+__all__ = ["decode", "decode_object", "encode", "iso", "iso_ms", "iso_now", "parse_time", "to_text"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -49,6 +49,11 @@ def decode_object(value: bytes | str) -> dict[str, Any]:
         msg = f"a JSON {type(message).__name__}, not an object"
         raise PoisonError("not_an_object", msg)
     return message
+
+
+def iso(moment: dt.datetime) -> str:
+    """A time that is in UTC as ISO-8601 with ``Z``, as many digits as it has."""
+    return moment.isoformat()[: -len("+00:00")] + "Z"
 
 
 def iso_ms(milliseconds: int) -> str:

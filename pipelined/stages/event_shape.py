@@ -12,7 +12,7 @@ from pipelined.errors import PoisonError
 from pipelined.messages.attachments import attachment_urls
 from pipelined.messages.codec import UNREADABLE, decode_object, to_text
 
-__all__ = ["Contact", "Data", "Email", "EventBody", "Loss", "Phone", "read"]
+__all__ = ["Contact", "Data", "Email", "EventBody", "Loss", "Phone", "read", "usual"]
 
 
 class _Shape(msgspec.Struct, rename="camel", gc=False):
@@ -94,18 +94,30 @@ class EventBody(_Shape):
 _decoder = msgspec.json.Decoder(EventBody)
 
 
+def usual(value: bytes) -> EventBody | None:
+    """An event of the usual shape, UTF-8 throughout; None where it has any other, or is no event at all.
+
+    Ingester and writer both look at an event in this way first: whatever the one takes, the other can read.
+    """
+    try:
+        body = _decoder.decode(value)
+        if not value.isascii():
+            value.decode()  # the decoder does not look into what it skips
+    except UNREADABLE:
+        return None
+    return body
+
+
 def read(value: bytes, misshapen: Counter[str]) -> EventBody:
     """One event. Raises PoisonError where the bytes are no JSON object.
 
     A number or boolean where text is expected becomes text; what has the wrong shape is left out and
     counted in ``misshapen``. Both as the ingester reads them, so that tasks and tables agree.
     """
-    try:
-        return _decoder.decode(value)
-    except UNREADABLE:
-        pass
-    body = decode_object(value)
-    return typing.cast("EventBody", _fill(EventBody, body, "", misshapen))
+    body = usual(value)
+    if body is None:
+        body = typing.cast("EventBody", _fill(EventBody, decode_object(value), "", misshapen))
+    return body
 
 
 def _nested(annotation: Any) -> type[_Shape] | None:

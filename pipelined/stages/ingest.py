@@ -6,18 +6,19 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pipelined.errors import PermanentError, PoisonError, RecordError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.messages import attachments as attachment
-from pipelined.messages.codec import decode_object, encode, parse_time, to_text
+from pipelined.messages.codec import decode_object, encode, iso, parse_time, to_text
 from pipelined.messages.identity import canonical, identity
 from pipelined.messages.task import DownloadTask
 from pipelined.stages.contract import Done, Failed, Headers, Outcome, Output, Partition, Record, Stream
 from pipelined.stages.dedup import Horizon
+from pipelined.stages.event_shape import usual
 from pipelined.stages.failures import Envelope, failed_result, unexpected
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
@@ -133,8 +134,8 @@ class IngestStage:
         self._stats.set(metrics.KNOWN_IDS, sum(known.size for known in self._known.values()))
 
     def _ingest(self, record: Record) -> Outcome:
-        event = decode_object(record.value)
-        trace_id = to_text(event.get("traceId"))
+        event = _read(record.value)
+        trace_id = event.trace_id
         if not trace_id:
             msg = "the event has no traceId; the source must give each event one"
             raise PoisonError("no_trace_id", msg)
@@ -143,17 +144,16 @@ class IngestStage:
         if len(key) > _TRACE_ID_LIMIT:
             msg = f"the traceId has {len(key)} bytes, more than {_TRACE_ID_LIMIT}"
             raise PoisonError("trace_id_too_long", msg)
-        event_type = to_text(event.get("type"))
-        if not event_type:
+        if not event.type:
             msg = "the event has no type"
             raise PoisonError("no_type", msg)
-        moment = _moment(event.get("utcDateTime"))
-        data, rewritten = _data(event)
-        urls = attachment.attachment_urls(data.get("attachments"))
-        assignment_id = to_text(data.get("assignmentId"))
-        if urls and not assignment_id:
+        moment = _moment(event.time)
+        if event.urls and not event.assignment_id:
             msg = "the event has attachments and no assignmentId: their place in the store cannot be told"
             raise PoisonError("no_assignment_id", msg)
+        if len(event.value) > self._largest:
+            msg = f"written out, the event has {len(event.value)} bytes, more than {self._largest}"
+            raise PoisonError("too_large", msg)
         arrival = record.timestamp if record.timestamp > 0 else int(self._clock() * 1000)
         known, trace = self._known[record.partition], identity(key)
         if trace in known:
@@ -162,27 +162,23 @@ class IngestStage:
             ("trace_id", key),
             ("source", (record.header("source") or "local").encode()),
         ]
-        value = encode(event) if rewritten else record.value
-        if rewritten and len(value) > self._largest:
-            msg = f"written out, the event has {len(value)} bytes, more than {self._largest}"
-            raise PoisonError("too_large", msg)
-        ingested = Output(Stream.INGESTED, key, value, headers, record.partition.number, arrival)
-        if not urls:
+        ingested = Output(Stream.INGESTED, key, event.value, headers, record.partition.number, arrival)
+        if not event.urls:
             known.add(trace, arrival)
             return Done(record, (ingested,))
-        subtype = event_type.rpartition(".")[2]
+        subtype = event.type.rpartition(".")[2]
         head = _Head(
             trace_id=trace_id,
             key=key,
             event_type=self._domain,
             subtype=subtype,
-            assignment_id=assignment_id or "",
-            estimate_version=to_text(data.get("estimateVersion")),
-            moment=moment.isoformat().replace("+00:00", "Z"),
-            folder=attachment.folder(trace_id, subtype, assignment_id or ""),
+            assignment_id=event.assignment_id or "",
+            estimate_version=event.estimate_version,
+            moment=iso(moment),
+            folder=attachment.folder(trace_id, subtype, event.assignment_id or ""),
             headers=headers,
         )
-        outputs = (ingested, *self._tasks(record, head, urls))
+        outputs = (ingested, *self._tasks(record, head, event.urls))
         # Remembered last: an event that could not be taken must not make its next try a duplicate.
         known.add(trace, arrival)
         return Done(record, outputs)
@@ -221,6 +217,18 @@ class IngestStage:
         return None
 
 
+class _Event(NamedTuple):
+    """What the ingester needs of an event. ``value`` is the event as it goes on."""
+
+    trace_id: str | None
+    type: str | None
+    time: str | None
+    assignment_id: str | None
+    estimate_version: str | None
+    urls: Sequence[str]
+    value: bytes
+
+
 class _Head(msgspec.Struct, frozen=True, kw_only=True):
     """What all tasks of one event share; ``moment`` is its time in ISO-8601 UTC."""
 
@@ -252,12 +260,46 @@ def _task(head: _Head, url: str, link: attachment.Link, identifier: str, names: 
         event_subtype=head.subtype,
         original_timestamp=head.moment,
         estimate_version=head.estimate_version,
-        expires_at=None if link.expiry is None else link.expiry.isoformat().replace("+00:00", "Z"),
+        expires_at=None if link.expiry is None else iso(link.expiry),
     )
 
 
-def _moment(value: object) -> dt.datetime:
-    text = to_text(value)
+def _read(value: bytes) -> _Event:
+    """Take an event apart; raises PoisonError for what is none."""
+    body = usual(value)
+    if body is None:
+        return _read_unusual(value)
+    data = body.data
+    if data is None:
+        return _Event(body.trace_id, body.type, body.utc_date_time, None, None, (), value)
+    version = data.estimate_version
+    return _Event(
+        body.trace_id,
+        body.type,
+        body.utc_date_time,
+        data.assignment_id,
+        version if version is None else str(version),
+        [url for url in data.attachments if url] if data.attachments else (),
+        value,
+    )
+
+
+def _read_unusual(value: bytes) -> _Event:
+    """An event with a number for text, ``data`` as JSON text, or whatever else is tolerated."""
+    event = decode_object(value)
+    data, rewritten = _data(event)
+    return _Event(
+        to_text(event.get("traceId")),
+        to_text(event.get("type")),
+        to_text(event.get("utcDateTime")),
+        to_text(data.get("assignmentId")),
+        to_text(data.get("estimateVersion")),
+        attachment.attachment_urls(data.get("attachments")),
+        encode(event) if rewritten else value,
+    )
+
+
+def _moment(text: str | None) -> dt.datetime:
     if text is None:
         msg = "the event has no utcDateTime"
         raise PoisonError("no_time", msg)

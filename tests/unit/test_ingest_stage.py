@@ -13,6 +13,7 @@ from pipelined.errors import BugError, PoisonError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.messages import attachments
 from pipelined.messages.task import DownloadTask, Result
+from pipelined.stages import ingest as ingest_stage
 from pipelined.stages.contract import Done, Failed, Outcome, Output, Record, Stream
 from pipelined.stages.failures import Envelope
 from pipelined.stages.ingest import IngestStage
@@ -454,7 +455,7 @@ def test_an_unexpected_exception_is_a_bug_of_one_record_and_the_next_go_on(
         raise ZeroDivisionError("by zero")
 
     with monkeypatch.context() as patched:
-        patched.setattr(attachments, "attachment_urls", broken)
+        patched.setattr(ingest_stage, "canonical", broken)
         first, second = ingest.outcomes(event(), b"not json")
     assert isinstance(first, Failed)
     assert isinstance(first.error, BugError)
