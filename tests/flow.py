@@ -321,6 +321,10 @@ class Flow(Marked):
         """What the daemon logged so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def until_logged(self, text: str, patience: float = 20) -> None:
+        """Wait until this is in the log: a thread of its own writes it, a moment later."""
+        self._until(lambda: text in self.log() or None, f"the log says {text!r}", patience)
+
     def tail(self, lines: int = 60) -> str:
         """The end of the daemon's log."""
         return "\n".join(self.log().splitlines()[-lines:])

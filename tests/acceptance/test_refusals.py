@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flow import Flow, pipelinectl_command, pipelined_command, until
+from flow import Flow, pipelinectl_command, pipelined_command
 
 SECRET = "s3cr3t-Tr0ub4dor-7"
 
@@ -63,7 +63,7 @@ def test_a_secret_in_a_file_is_used_and_never_printed(bare: Flow) -> None:
     with bare:
         # The broker of the tests speaks no SASL: what the clients say of that must not tell the secret.
         bare.start(wait=False)
-        until(lambda: "waiting for Kafka" in bare.log(), "it waits for its broker", 30)
+        bare.until_logged("waiting for Kafka")
         told = json.dumps(bare.status()) + shown.stdout + shown.stderr
         assert bare.stop() == 0
     assert SECRET not in told + bare.log()
@@ -108,8 +108,10 @@ def test_a_port_in_use_is_told_and_keeps_nobody_from_working(flow: Flow) -> None
         states = {worker["type"]: worker["state"] for worker in status["workers"]}
         assert states.pop("endpoint") in {"BACKOFF", "STARTING"}
         assert set(states.values()) == {"RUNNING"}
-        assert f"the endpoint cannot listen on 127.0.0.1:{port}: Address already in use" in flow.log()
-        assert "set endpoint.port to a free port" in flow.log()
+        flow.until_logged(
+            f"the endpoint cannot listen on 127.0.0.1:{port}: Address already in use; "
+            "set endpoint.port to a free port"
+        )
         assert "Traceback" not in flow.log(), "what happened is told in one line"
         assert flow.ctl("status").returncode == 1
         flow.load(flow.day(20, seed=3).lines())

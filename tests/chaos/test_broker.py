@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import realparts
-from flow import Flow, until
+from flow import Flow
 from pipelined.errors import UnavailableError
 from pipelined.local.fileserver import FileServer
 from pipelined.local.kafka import Cluster
@@ -44,8 +44,8 @@ def test_a_daemon_without_a_broker_waits_unready_and_works_when_it_comes(
     flow = on_own_kafka
     cluster.nodes[0].stop()
     flow.start(wait=False)
-    until(lambda: "waiting for Kafka" in flow.log(), "it says what it waits for", 30)
-    assert cluster.bootstrap in flow.log()
+    flow.until_logged("waiting for Kafka")
+    flow.until_logged(cluster.bootstrap)
     assert flow.status()["state"] == "starting"
     assert flow.http("/livez") == (200, "ok\n"), "waiting is no reason to be restarted"
     code, reasons = flow.http("/readyz")

@@ -63,7 +63,7 @@ def test_a_full_cache_folder_pauses_the_download_until_there_is_room(flow: Flow,
     worker = flow.until_worker("download", lambda worker: worker["paused"], "pauses")
     assert worker["failures"]["dependency_down"] > 0
     assert worker["dead_letters"] == {}
-    assert "no space left" in flow.log()
+    flow.until_logged("no space left")
     code, reasons = flow.http("/readyz")
     assert (code, "download[0]: paused" in reasons) == (503, True)
 
@@ -86,7 +86,7 @@ def test_a_full_disk_under_the_tables_keeps_the_rows_until_there_is_room(
     for name in ("event-writer", "result-processor"):
         worker = flow.until_worker(name, lambda worker: worker["paused"], "pauses")
         assert worker["failures"]["dependency_down"] > 0
-    assert "no room to write table" in flow.log()
+    flow.until_logged("no room to write table")
     assert flow.http("/readyz")[0] == 503
 
     ballast.unlink()
