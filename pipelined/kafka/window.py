@@ -62,9 +62,10 @@ class Window(Generic[T]):
         A record of an assignment that ended is another object than the one read after it came back, so a
         late result of the former never counts for the latter.
         """
-        if not self.holds(record):
+        lane = self._lanes.get(record.partition)
+        if lane is None or lane.taken.get(record.offset) is not record or record.offset in lane.done:
             return False
-        self._lanes[record.partition].done[record.offset] = result
+        lane.done[record.offset] = result
         return True
 
     def holds(self, record: Record) -> bool:

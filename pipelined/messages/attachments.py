@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
 from pipelined.errors import PoisonError
-from pipelined.messages.codec import decode_object, encode
+from pipelined.messages.codec import decode_object, encode, iso
 
 __all__ = [
     "Link",
@@ -47,59 +47,65 @@ _NAME_BYTES = 255
 
 
 class Link(NamedTuple):
-    """What a URL says: without its signature, until when it holds (None: it does not say), and its name.
+    """What a URL says: without its signature, until when it holds, and its name.
 
     ``unsigned`` is the URL with user-info, fragment and signing parameters cut out and the rest as it
-    stands: what logs, results and tables may show. ``name`` is the last path segment, percent-decoded,
-    its basename, sanitised; ``attachment`` if empty.
+    stands: what logs, results and tables may show. ``expiry`` is None where the URL does not say it,
+    ``expires_at`` the same as text. ``name`` is the last path segment, percent-decoded, its basename,
+    sanitised; ``attachment`` if empty.
     """
 
     unsigned: str
     expiry: dt.datetime | None
+    expires_at: str | None
     name: str
 
 
 def parse_link(url: str) -> Link:
     """Take a URL apart; anything is accepted, judging it is the URL policy's business."""
-    rest = url.partition("#")[0]
+    rest = url.partition("#")[0] if "#" in url else url
     base, _, query = rest.partition("?")
-    scheme, colon, after = base.partition("://")
-    if not colon:
-        scheme, after = "", base
-    authority, slash, path = after.partition("/")
-    bare = scheme + colon + authority.rpartition("@")[2] + slash + path
-    expires = None
-    if query:
-        kept, signing = _sort(query)
-        if kept:
-            bare += "?" + "&".join(kept)
-        expires = _expiry(signing)
-    return Link(bare, expires, _name(path.rpartition("/")[2] if slash else ""))
-
-
-def _sort(query: str) -> tuple[list[str], dict[str, str]]:
-    """The parameters of a query: those that stay, as they stand, and those of a signature, by name."""
+    slash = base.find("/", base.find("://") + 3)
+    name = _name(base[base.rfind("/") + 1 :] if slash > 0 else "")
+    if "@" in base:
+        base = _without_user(base)
+    if not query:
+        return Link(base, None, None, name)
     marked = "&" + query.lower()
     if marked.count("&") == marked.count("&x-amz-"):
         # Nothing but the signature, as S3 makes its links: only two of its parameters are of interest.
-        found = {}
-        for name in ("x-amz-date", "x-amz-expires"):
-            start = marked.find(f"&{name}=")
-            if start >= 0:
-                start += len(name) + 1
-                end = query.find("&", start)
-                found[name] = query[start:] if end < 0 else query[start:end]
-        return [], found
+        begin, seconds = _value(marked, query, "&x-amz-date="), _value(marked, query, "&x-amz-expires=")
+        expiry, text = _s3_end(begin, seconds) if begin and seconds else (None, None)
+        return Link(base, expiry, text, name)
     kept: list[str] = []
     signing: dict[str, str] = {}
     for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        signs = _signing_name(name)
+        parameter, _, value = pair.partition("=")
+        signs = _signing_name(parameter)
         if signs:
             signing[signs] = value
         else:
             kept.append(pair)
-    return kept, signing
+    expiry = _expiry(signing)
+    unsigned = f"{base}?{'&'.join(kept)}" if kept else base
+    return Link(unsigned, expiry, None if expiry is None else iso(expiry), name)
+
+
+def _without_user(base: str) -> str:
+    """A URL's part before the query, without user-info."""
+    scheme, colon, after = base.partition("://") if "://" in base else ("", "", base)
+    authority, slash, path = after.partition("/")
+    return scheme + colon + authority.rpartition("@")[2] + slash + path
+
+
+def _value(marked: str, query: str, name: str) -> str:
+    """A parameter's value as it stands in ``query``; ``marked`` is that in lower case behind a ``&``."""
+    start = marked.find(name)
+    if start < 0:
+        return ""
+    start += len(name) - 1
+    end = query.find("&", start)
+    return query[start:] if end < 0 else query[start:end]
 
 
 @functools.lru_cache(maxsize=1000)
@@ -122,7 +128,7 @@ def expiry(url: str) -> dt.datetime | None:
 def _expiry(query: dict[str, str]) -> dt.datetime | None:
     try:
         if "x-amz-date" in query and "x-amz-expires" in query:
-            return _s3_end(query["x-amz-date"], query["x-amz-expires"])
+            return _s3_end(query["x-amz-date"], query["x-amz-expires"])[0]
         if "se" in query and "sig" in query:
             return _utc(dt.datetime.fromisoformat(unquote(query["se"])))
         if "systemdate" in query and "expires" in query:
@@ -135,10 +141,14 @@ def _expiry(query: dict[str, str]) -> dt.datetime | None:
 
 
 @functools.lru_cache(maxsize=1000)
-def _s3_end(begin: str, seconds: str) -> dt.datetime:
-    """The end of an S3 signature; the links of one event are most often signed in one second."""
-    # The basic format; fromisoformat() reads it, and strptime() takes twenty times as long.
-    return _utc(dt.datetime.fromisoformat(begin) + dt.timedelta(0, int(seconds)))
+def _s3_end(begin: str, seconds: str) -> tuple[dt.datetime | None, str | None]:
+    """The end of an S3 signature, and the same as text; the links of one event are signed in one second."""
+    try:
+        # The basic format; fromisoformat() reads it, and strptime() takes twenty times as long.
+        end = _utc(dt.datetime.fromisoformat(begin) + dt.timedelta(0, int(seconds)))
+    except (ValueError, OverflowError):
+        return None, None
+    return end, iso(end)
 
 
 def _utc(moment: dt.datetime) -> dt.datetime:

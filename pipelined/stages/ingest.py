@@ -260,7 +260,7 @@ def _task(head: _Head, url: str, link: attachment.Link, identifier: str, names: 
         event_subtype=head.subtype,
         original_timestamp=head.moment,
         estimate_version=head.estimate_version,
-        expires_at=None if link.expiry is None else iso(link.expiry),
+        expires_at=link.expires_at,
     )
 
 

@@ -53,10 +53,13 @@ class Router:
         self._random = rng or random.Random()
         self._bugs: dict[tuple[object, int], int] = {}
 
-    def route(self, outcome: Outcome) -> Routed | Hold:
-        """Decide; the only state is how often a record has met an unexpected exception."""
+    def route(self, outcome: Outcome) -> Done | Routed | Hold:
+        """Decide; the only state is how often a record has met an unexpected exception.
+
+        A Done outcome says itself what is produced, and what became of its record.
+        """
         if isinstance(outcome, Done):
-            return Routed(outcome.outputs, outcome.kind)
+            return outcome
         error = outcome.error
         match error.category:
             case Category.AUTH | Category.DEPENDENCY_DOWN:

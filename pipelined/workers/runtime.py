@@ -23,7 +23,7 @@ from pipelined.kafka.membership import Member, Position
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Aborted, Transactor
 from pipelined.kafka.window import Window
-from pipelined.stages.contract import Failed, Outcome, Partition, Record, Stage
+from pipelined.stages.contract import Done, Failed, Outcome, Partition, Record, Stage
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 from pipelined.workers.brakes import DlqBreaker, Pause
@@ -52,7 +52,7 @@ class _Commit(NamedTuple):
     """A transaction under way: what it carries, and the thread's answer."""
 
     records: list[Record]
-    results: list[tuple[Outcome, Routed]]
+    results: list[tuple[Outcome, Done | Routed]]
     offsets: dict[Partition, int]
     outputs: int
     began: float
@@ -83,7 +83,7 @@ class Runtime:
         self._router = router
         self._stats = stats
         self._should_stop = should_stop
-        self._window: Window[tuple[Outcome, Routed]] = Window()
+        self._window: Window[tuple[Outcome, Done | Routed]] = Window()
         self._pause = Pause(config.retry, stats)
         self._breaker = DlqBreaker(config.breaker, stats)
         self._gauges = Gauges(stats)
