@@ -6,19 +6,18 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
 
 import msgspec
 
 from pipelined.errors import PermanentError, PoisonError, RecordError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.messages import attachments as attachment
-from pipelined.messages.codec import decode_object, encode, iso, parse_time, to_text
+from pipelined.messages.codec import encode, iso
 from pipelined.messages.identity import canonical, identity
 from pipelined.messages.task import DownloadTask
 from pipelined.stages.contract import Done, Failed, Headers, Outcome, Output, Partition, Record, Stream
 from pipelined.stages.dedup import Horizon
-from pipelined.stages.event_shape import usual
+from pipelined.stages.event_head import moment_of, read_head
 from pipelined.stages.failures import Envelope, failed_result, unexpected
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
@@ -134,7 +133,7 @@ class IngestStage:
         self._stats.set(metrics.KNOWN_IDS, sum(known.size for known in self._known.values()))
 
     def _ingest(self, record: Record) -> Outcome:
-        event = _read(record.value)
+        event = read_head(record.value)
         trace_id = event.trace_id
         if not trace_id:
             msg = "the event has no traceId; the source must give each event one"
@@ -147,7 +146,7 @@ class IngestStage:
         if not event.type:
             msg = "the event has no type"
             raise PoisonError("no_type", msg)
-        moment = _moment(event.time)
+        moment = moment_of(event.time)
         if event.urls and not event.assignment_id:
             msg = "the event has attachments and no assignmentId: their place in the store cannot be told"
             raise PoisonError("no_assignment_id", msg)
@@ -217,18 +216,6 @@ class IngestStage:
         return None
 
 
-class _Event(NamedTuple):
-    """What the ingester needs of an event. ``value`` is the event as it goes on."""
-
-    trace_id: str | None
-    type: str | None
-    time: str | None
-    assignment_id: str | None
-    estimate_version: str | None
-    urls: Sequence[str]
-    value: bytes
-
-
 class _Head(msgspec.Struct, frozen=True, kw_only=True):
     """What all tasks of one event share; ``moment`` is its time in ISO-8601 UTC."""
 
@@ -262,67 +249,3 @@ def _task(head: _Head, url: str, link: attachment.Link, identifier: str, names: 
         estimate_version=head.estimate_version,
         expires_at=link.expires_at,
     )
-
-
-def _read(value: bytes) -> _Event:
-    """Take an event apart; raises PoisonError for what is none."""
-    body = usual(value)
-    if body is None:
-        return _read_unusual(value)
-    data = body.data
-    if data is None:
-        return _Event(body.trace_id, body.type, body.utc_date_time, None, None, (), value)
-    version = data.estimate_version
-    return _Event(
-        body.trace_id,
-        body.type,
-        body.utc_date_time,
-        data.assignment_id,
-        version if version is None else str(version),
-        [url for url in data.attachments if url] if data.attachments else (),
-        value,
-    )
-
-
-def _read_unusual(value: bytes) -> _Event:
-    """An event with a number for text, ``data`` as JSON text, or whatever else is tolerated."""
-    event = decode_object(value)
-    data, rewritten = _data(event)
-    return _Event(
-        to_text(event.get("traceId")),
-        to_text(event.get("type")),
-        to_text(event.get("utcDateTime")),
-        to_text(data.get("assignmentId")),
-        to_text(data.get("estimateVersion")),
-        attachment.attachment_urls(data.get("attachments")),
-        encode(event) if rewritten else value,
-    )
-
-
-def _moment(text: str | None) -> dt.datetime:
-    if text is None:
-        msg = "the event has no utcDateTime"
-        raise PoisonError("no_time", msg)
-    try:
-        return parse_time(text)
-    except (ValueError, OverflowError) as error:
-        msg = f"utcDateTime {text[:64]!r} is not an ISO-8601 time"
-        raise PoisonError("bad_time", msg) from error
-
-
-def _data(event: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The payload as an object, and whether it had to be made one of JSON text (in ``event`` too)."""
-    data = event.get("data")
-    if isinstance(data, dict):
-        return data, False
-    if data is None:
-        return {}, False
-    if isinstance(data, str):
-        try:
-            event["data"] = decode_object(data) if data.strip() else None
-        except PoisonError as error:
-            msg = f"data is text, but no JSON object: {error}"
-            raise PoisonError("bad_data", msg) from error
-        return event["data"] or {}, True
-    msg = f"data is a JSON {type(data).__name__}, not an object"
-    raise PoisonError("bad_data", msg)
