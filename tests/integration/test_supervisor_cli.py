@@ -122,7 +122,7 @@ def test_a_start_that_fails_shows_the_end_of_the_log_and_its_exit_code(
     assert control.start_daemon(config_of(run), run.command, 20) == 78
     shown = capsys.readouterr().err
     assert "ended with exit code 78" in shown
-    assert "ConfigError: kafka.bootstrap is wrong" in shown
+    assert "kafka.bootstrap is wrong" in shown
 
 
 @pytest.mark.usefixtures("background")
