@@ -21,11 +21,13 @@ from pipelined.fetch.addresses import Network, is_allowed
 from pipelined.fetch.answers import Answer, judge_code, read_answer
 from pipelined.fetch.filetypes import HEAD_BYTES
 from pipelined.fetch.policy import wire_url
-from pipelined.storage.disk import disk_error
+from pipelined.storage.disk import create, disk_error, write_all
 
 __all__ = ["Slot"]
 
 _BUFFER = 256 * 1024
+#: A body up to this size stays in memory: it is written by the thread that places it.
+SPOOL_BYTES = 64 * 1024
 #: Bytes of a body nobody wants (an error page, a redirect) that are read to keep the connection.
 _DISCARD_LIMIT = 64 * 1024
 
@@ -51,6 +53,7 @@ class Slot:
         self.error: RecordError | None = None
         self.hash = hashlib.sha256()
         self.head = b""
+        self.body: list[bytes] = []
         self.size = 0
         self.redirects = 0
 
@@ -66,10 +69,11 @@ class Slot:
 
     def open_file(self) -> None:
         """Make the file. Raises OSError."""
-        self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        self.file = create(self.path)
 
     def drop_file(self) -> None:
-        """Remove what has been written so far."""
+        """Remove what has been received so far."""
+        self.body = []
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
@@ -91,17 +95,23 @@ class Slot:
             return -1
         if len(self.head) < HEAD_BYTES:
             self.head += data[: HEAD_BYTES - len(self.head)]
-        try:
-            if self.file < 0:
-                self.open_file()
-            written = os.write(self.file, data)
-            while written < len(data):  # a disk that fills up takes a part first
-                written += os.write(self.file, data[written:])
-        except OSError as error:
-            self.error = disk_error(error, self.path)
-            return -1
         self.hash.update(data)
+        self.body.append(data)
+        if self.size > SPOOL_BYTES:
+            try:
+                self._spill()
+            except OSError as error:
+                self.error = disk_error(error, self.path)
+                return -1
         return None
+
+    def _spill(self) -> None:
+        """Write what is in memory to the file, which is made where it is missing. Raises OSError."""
+        if self.file < 0:
+            self.open_file()
+        for data in self.body:
+            write_all(self.file, data)
+        self.body.clear()
 
     def _open_socket(self, _purpose: int, address: tuple[int, int, int, Any]) -> Any:
         """Libcurl's socket callback, with the very address that is about to be connected to."""

@@ -27,7 +27,6 @@ from pipelined.fetch.addresses import networks
 from pipelined.fetch.answers import REDIRECTS, Answer, judge_code, judge_status, read_answer
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.fetch.slot import Slot
-from pipelined.storage.disk import disk_error
 
 __all__ = ["Fetched", "Transfers"]
 
@@ -36,12 +35,17 @@ _EXPIRY_STEP = 0.25
 
 
 class Fetched(NamedTuple):
-    """What became of a transfer. Without ``error``, ``file`` is the open, complete file: close it."""
+    """What became of a transfer. Without ``error`` it is complete.
+
+    A small one is in ``body``, and no file was made; of a larger one ``file`` is the open file at
+    ``path``: close it.
+    """
 
     key: Hashable
     path: str
     error: RecordError | None = None
     file: int = -1
+    body: bytes = b""
     size: int = 0
     sha256: str = ""
     http_status: int = 0
@@ -204,10 +208,6 @@ class Transfers:
                 self._redirect(slot)
                 return
             error = slot.error or self._judge(slot, slot.answer, code, detail)
-            if error is None and slot.file < 0:
-                slot.open_file()  # an empty body: libcurl had nothing to hand over
-        except OSError as trouble:
-            error = disk_error(trouble, slot.path)
         except PermanentError as refusal:
             error = refusal
         self._finish(slot, error)
@@ -258,10 +258,11 @@ class Transfers:
             self._finished.append(Fetched(slot.key, slot.path, error))
             return
         file, slot.file = slot.file, -1
+        body, slot.body = b"".join(slot.body), []
         assert slot.answer is not None
         self._finished.append(
             Fetched(
-                *(slot.key, slot.path, None, file, slot.size, slot.hash.hexdigest()),
+                *(slot.key, slot.path, None, file, body, slot.size, slot.hash.hexdigest()),
                 *(slot.answer.status, slot.answer.content_type, slot.head),
             )
         )

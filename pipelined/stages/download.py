@@ -194,7 +194,7 @@ class DownloadStage:
             self._outcomes.append(Failed(job.record, error, job.task))
             return
         self._placing[fetched.key] = fetched
-        self._placer.place(fetched.key, fetched.file, fetched.path, job.target)
+        self._placer.place(fetched.key, fetched.file, fetched.body, fetched.path, job.target)
 
     def _placed(self, placed: Placed) -> None:
         """A file is durable under its name, or the disk failed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelined.errors import DependencyError
 
-__all__ = ["disk_error", "sync_file_system", "sync_folder"]
+__all__ = ["create", "disk_error", "sync_file_system", "sync_folder", "write_all"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -24,6 +24,18 @@ def disk_error(error: OSError, where: Path | str) -> DependencyError:
     return DependencyError(
         "disk_error", f"cannot use {where}: check the disk and the folder's owner and mode ({error})"
     )
+
+
+def create(path: str) -> int:
+    """A new, empty file, open for writing; one that is there is emptied. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything: a disk that fills up takes a part first. Raises OSError."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
 
 
 def sync_folder(folder: Path | str) -> None:

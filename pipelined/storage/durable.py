@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from pipelined.errors import BugError, RecordError
-from pipelined.storage.disk import disk_error, sync_file_system, sync_folder
+from pipelined.storage.disk import create, disk_error, sync_file_system, sync_folder, write_all
 
 __all__ = ["Group", "Item", "Placed", "Placer", "place"]
 
@@ -31,13 +31,18 @@ _TRIES = 10
 
 
 class Item(NamedTuple):
-    """A written file: its open descriptor, where it is, and where it belongs below ``root``."""
+    """A file to place: its temporary name, and where it belongs below ``root``.
+
+    It is written, and ``file`` its open descriptor, or it is still to be written, and ``body`` all of it
+    (``file`` is negative then).
+    """
 
     key: Hashable
     file: int
     source: str
     target: str
     root: str
+    body: bytes = b""
 
 
 class Placed(NamedTuple):
@@ -53,28 +58,33 @@ def place(items: Sequence[Item]) -> list[Placed]:
     A file already under the final name is replaced. Where the disk fails, the files of the batch are
     removed, and each has a DependencyError.
     """
+    files = [item.file for item in items if item.file >= 0]
     try:
-        _sync_data(items)
+        for item in items:
+            if item.file < 0:
+                files.append(create(item.source))
+                write_all(files[-1], item.body)
+        _sync_data(files)
         for item in items:
             _rename(item)
-        _sync_names(items)
+        _sync_names(items, files[0])
     except OSError as error:
         for item in items:
             with contextlib.suppress(OSError):  # moved already, or the disk is gone
                 os.unlink(item.source)  # noqa: PTH108 - paths are text on the path of every file
         return [Placed(item.key, disk_error(error, item.target)) for item in items]
     finally:
-        for item in items:
-            os.close(item.file)
+        for file in files:
+            os.close(file)
     return [Placed(item.key) for item in items]
 
 
-def _sync_data(items: Sequence[Item]) -> None:
-    if len(items) >= _MANY:
-        sync_file_system(items[0].file)
+def _sync_data(files: Sequence[int]) -> None:
+    if len(files) >= _MANY:
+        sync_file_system(files[0])
         return
-    for item in items:
-        os.fsync(item.file)
+    for file in files:
+        os.fsync(file)
 
 
 def _rename(item: Item) -> None:
@@ -95,9 +105,10 @@ def _rename(item: Item) -> None:
             return
 
 
-def _sync_names(items: Sequence[Item]) -> None:
+def _sync_names(items: Sequence[Item], file: int) -> None:
+    """Make the names durable; ``file`` is any open file of the same file system."""
     if len(items) >= _MANY:
-        sync_file_system(items[0].file)
+        sync_file_system(file)
         return
     folders = set()
     for item in items:
@@ -153,10 +164,10 @@ class Placer:
         for thread in self._threads:
             thread.start()
 
-    def place(self, key: Hashable, file: int, source: str, target: str) -> None:
-        """Take over a written, open file; its outcome is among the ``results`` once."""
+    def place(self, key: Hashable, file: int, body: bytes, source: str, target: str) -> None:
+        """Take over a file, open or as ``Item`` has it; its outcome is among the ``results`` once."""
         with self._ready:
-            self._waiting.append(Item(key, file, source, target, self._root))
+            self._waiting.append(Item(key, file, source, target, self._root, body))
             self._ready.notify()
 
     def results(self) -> list[Placed]:

@@ -122,6 +122,8 @@ def fetch_all(transfers: Transfers, urls: list[str], folder: Path, seconds: floa
             found[fetched.key] = fetched
             if fetched.file >= 0:
                 os.close(fetched.file)
+            elif fetched.error is None:
+                Path(fetched.path).write_bytes(fetched.body)
     return [found[number] for number in range(len(urls))]
 
 

@@ -24,6 +24,9 @@ from pipelined.stages.download import DownloadStage
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 
+#: More than is kept in memory, so that there is a file before the transfer ends.
+LARGE = b"%PDF-1.7 " + bytes(200_000)
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FileServer]:
@@ -144,20 +147,20 @@ def test_a_file_fetched_twice_replaces_itself(bench: Bench, server: FileServer) 
 
 
 def test_no_file_is_seen_under_its_final_name_before_it_is_whole(tmp_path: Path, host: Host) -> None:
-    body = b"%PDF-1.7 " + bytes(100_000)
+    body = b"%PDF-1.7 " + bytes(400_000)
     go_on = threading.Event()
 
     def in_halves(connection: socket.socket, _request: str) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\n")
-        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body[:50_000])
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body[:200_000])
         go_on.wait(30)
-        connection.sendall(body[50_000:])
+        connection.sendall(body[200_000:])
 
     host.answers["/x"] = in_halves
     bench = Bench(tmp_path, host.port, low_speed_s=60)
     bench.stage.submit([bench.record(host.url("/x"))])
     deadline = time.monotonic() + 30
-    while sum(path.stat().st_size for path in bench.leftovers()) < 50_000:
+    while sum(path.stat().st_size for path in bench.leftovers()) < 200_000:
         assert time.monotonic() < deadline
         assert bench.stage.poll(0.05) == []
     assert not (bench.cache / "t0").exists()
@@ -211,7 +214,7 @@ def test_a_full_disk_makes_the_record_wait(
 
 
 def test_forgotten_transfers_are_cancelled_and_the_others_go_on(tmp_path: Path, host: Host) -> None:
-    hanging = host.says("/h", "HTTP/1.1 200 OK\nContent-Length: 100000", b"%PDF-1.7", then="hang")
+    hanging = host.says("/h", "HTTP/1.1 200 OK\nContent-Length: 1000000", LARGE, then="hang")
     good = host.says("/g", "HTTP/1.1 200 OK\nContent-Length: 8\nContent-Type: application/pdf", b"%PDF-1.7")
     bench = Bench(tmp_path, host.port, concurrency=3, low_speed_s=60)
     bench.stage.submit([bench.record(hanging, number, 1) for number in range(3)])
@@ -230,7 +233,7 @@ def test_forgotten_transfers_are_cancelled_and_the_others_go_on(tmp_path: Path, 
 
 
 def test_a_closed_stage_leaves_neither_threads_nor_files_nor_descriptors(tmp_path: Path, host: Host) -> None:
-    hanging = host.says("/h", "HTTP/1.1 200 OK\nContent-Length: 100000", b"%PDF-1.7", then="hang")
+    hanging = host.says("/h", "HTTP/1.1 200 OK\nContent-Length: 1000000", LARGE, then="hang")
     threads = set(threading.enumerate())
     open_files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would open it too
     bench = Bench(tmp_path, host.port, low_speed_s=60)

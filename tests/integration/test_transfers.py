@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import threading
 import time
@@ -210,8 +211,36 @@ def test_a_name_that_does_not_exist_is_a_transient_failure(tmp_path: Path) -> No
     assert (type(error), error.code) == (TransientError, "dns")
 
 
+#: More than is kept in memory, so that there is a file before the transfer ends.
+LARGE = b"%PDF-1.7 " + bytes(200_000)
+
+
+def test_a_small_body_is_handed_over_in_memory_and_a_large_one_in_its_file(
+    host: Host, tmp_path: Path
+) -> None:
+    small = host.says("/s", f"HTTP/1.1 200 OK\nContent-Length: {len(BODY)}", BODY)
+    large = host.says("/l", f"HTTP/1.1 200 OK\nContent-Length: {len(LARGE)}", LARGE)
+    transfers = Transfers(settings(host.port, concurrency=1))
+    transfers.start("small", small, str(tmp_path / "small"))
+    found = ended(transfers)
+    assert (found.body, found.file, (tmp_path / "small").exists()) == (BODY, -1, False)
+    transfers.start("large", large, str(tmp_path / "large"))
+    found = ended(transfers)
+    assert (found.body, (tmp_path / "large").read_bytes() == LARGE) == (b"", True)
+    os.close(found.file)
+    transfers.close()
+
+
+def ended(transfers: Transfers) -> Fetched:
+    """The next transfer that ends."""
+    deadline = time.monotonic() + 20
+    while not (results := transfers.poll(0.2)):
+        assert time.monotonic() < deadline
+    return results[0]
+
+
 def test_a_cancelled_transfer_ends_without_a_result_and_without_a_file(host: Host, tmp_path: Path) -> None:
-    url = host.says("/x", "HTTP/1.1 200 OK\nContent-Length: 100000", BODY, then="hang")
+    url = host.says("/x", "HTTP/1.1 200 OK\nContent-Length: 1000000", LARGE, then="hang")
     good = host.says("/y", "HTTP/1.1 200 OK\nContent-Length: 5", b"hello")
     transfers = Transfers(settings(host.port, concurrency=1, low_speed_s=60))
     transfers.start("hanging", url, str(tmp_path / "hanging"))
@@ -227,7 +256,7 @@ def test_a_cancelled_transfer_ends_without_a_result_and_without_a_file(host: Hos
 
 
 def test_a_disk_without_space_is_a_dependency_that_is_down(host: Host) -> None:
-    url = host.says("/x", f"HTTP/1.1 200 OK\nContent-Length: {len(BODY)}", BODY)
+    url = host.says("/x", f"HTTP/1.1 200 OK\nContent-Length: {len(LARGE)}", LARGE)
     transfers = Transfers(settings(host.port))
     transfers.start(1, url, "/proc/nothing-can-be-made-here")
     results: list[Fetched] = []

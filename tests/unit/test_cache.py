@@ -76,8 +76,11 @@ def test_a_disk_that_fails_gives_each_file_an_error_and_leaves_none_behind(cache
 def test_a_placer_finishes_all_it_was_given_and_says_so(cache: Cache) -> None:
     wakened = threading.Semaphore(0)
     placer = Placer(3, str(cache.root), wakened.release)
-    for number in range(50):
-        placer.place(number, *written(cache), cache.target(f"t{number}", "x.txt"))
+    for number in range(25):
+        file, path = written(cache)
+        placer.place(number, file, b"", path, cache.target(f"t{number}", "x.txt"))
+    for number in range(25, 50):
+        placer.place(number, -1, b"in memory", cache.temporary(), cache.target(f"t{number}", "x.txt"))
     found: list[Placed] = []
     deadline = time.monotonic() + 30
     while len(found) < 50 and time.monotonic() < deadline:
@@ -85,6 +88,7 @@ def test_a_placer_finishes_all_it_was_given_and_says_so(cache: Cache) -> None:
         found += placer.results()
     placer.close()
     assert sorted(found) == [Placed(number) for number in range(50)]
+    assert Path(cache.target("t30", "x.txt")).read_bytes() == b"in memory"
 
 
 def test_removing_the_last_file_removes_its_folder_and_removing_twice_is_fine(cache: Cache) -> None:
