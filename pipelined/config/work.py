@@ -102,7 +102,7 @@ class Download:
     low_speed_bytes: int = key(1000, "A transfer slower than this …", unit="bytes/s", low=1)
     low_speed_s: float = key(20.0, "… for so long is given up.", unit="seconds", low=1, high=3600)
     max_redirects: int = key(3, "Redirects followed, each checked like the first URL.", low=0, high=20)
-    fsync_threads: int = key(4, "Threads that make files durable.", low=1, high=64)
+    fsync_threads: int = key(2, "Threads that make files durable.", low=1, high=64)
 
 
 @dataclass(frozen=True, slots=True)
