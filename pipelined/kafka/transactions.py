@@ -82,7 +82,7 @@ class Transactor:
                     )
                 # While the broker ends what a killed predecessor left open, librdkafka asks again only
                 # every half second. A new client asks at once; brokers that are slow get the long wait.
-                wait = min(1.0, wait * 1.6)
+                wait = min(1.0, wait * 1.2)
                 if wait < _LONGEST_IMPATIENCE:
                     self._producer = Producer(self._settings)
                 continue
