@@ -155,6 +155,7 @@ def test_what_can_never_succeed_is_said_at_once(kafka_bootstrap: str, domain: st
     # Longer than the broker's transaction.max.timeout.ms.
     settings = producer_settings(config, "me") | {"transaction.timeout.ms": 10_000_000}
     refused = Transactor(config, f"{domain}.me", lambda: None)
+    refused._settings = settings
     refused._producer = Producer(settings)
     with pytest.raises(UnavailableError, match="cannot go on"):
         refused.begin_session(lambda: False)
