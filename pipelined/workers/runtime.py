@@ -19,6 +19,7 @@ from typing import NamedTuple
 from confluent_kafka import TopicPartition
 
 from pipelined.config import Config
+from pipelined.errors import UnavailableError
 from pipelined.kafka.membership import Member, Position
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Aborted, Transactor
@@ -89,6 +90,7 @@ class Runtime:
         self._gauges = Gauges(stats)
         self._held: list[Record] = []
         self._next: dict[Partition, int] = {}
+        self._commit_limit = 2 * config.kafka.transaction_timeout_s + 2
         self._revoke_budget = config.kafka.session_timeout_s / 3
         self._settled = 0
         self._ready_since = 0.0
@@ -114,7 +116,7 @@ class Runtime:
             self._drain()
         finally:
             self._leaving = True
-            self._thread.shutdown()
+            self._thread.shutdown(wait=False)
             self._stage.close()
             self._member.close()
             self._transactor.close()
@@ -225,10 +227,15 @@ class Runtime:
         flying = self._flying
         if flying is None:
             return
+        left = self._commit_limit - (time.monotonic() - flying.began)
         try:
-            flying.answer.result(timeout)
+            flying.answer.result(max(0.0, left) if timeout is None else timeout)
         except TimeoutError:
-            return
+            if left > 0 and timeout is not None:
+                return
+            # The client has calls that outlast their own time limit; a new process is the way out.
+            msg = f"a transaction has not ended in {self._commit_limit:g} s; the worker starts anew"
+            raise UnavailableError(msg) from None
         except Aborted as aborted:
             self._flying = None
             self._window.restore(flying.records, flying.results)

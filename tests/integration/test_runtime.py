@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +13,14 @@ import pytest
 from kafka_tools import committed, declared, numbered, produce, read, small, until, values, working
 from pipelined.config.tree import Config
 from pipelined.config.work import Breaker, Retry
-from pipelined.errors import BugError, DependencyError, FencedError, PoisonError, TransientError
+from pipelined.errors import (
+    BugError,
+    DependencyError,
+    FencedError,
+    PoisonError,
+    TransientError,
+    UnavailableError,
+)
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Transactor
 from pipelined.messages.codec import encode
@@ -91,6 +99,26 @@ def test_a_second_process_with_the_same_identity_ends_the_first_and_nothing_is_d
     assert isinstance(error, FencedError)
     assert "took over" in str(error)
     assert values(config, Stream.CACHED) == []
+    again = Judging()
+    with working(config, again):
+        until(lambda: len(again.durable) == 5)
+    assert values(config, Stream.CACHED) == numbered(5)
+
+
+def test_a_commit_that_never_ends_ends_the_worker_and_its_successor_does_the_work_once(
+    one_partition: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = one_partition
+    never = threading.Event()
+    produce(config, Stream.PENDING, numbered(5))
+    with monkeypatch.context() as patched:
+        # As the client does when its only broker is killed in the wrong moment: it waits past its own limit.
+        patched.setattr(Transactor, "finish", lambda *_: never.wait(60))
+        with working(config, Judging()) as worker:
+            error = worker.ended()
+    never.set()
+    assert isinstance(error, UnavailableError)
+    assert "starts anew" in str(error)
     again = Judging()
     with working(config, again):
         until(lambda: len(again.durable) == 5)
