@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from pipelined.stats.slots import Child
 
 __all__ = ["Gauges"]
 
+_logger = logging.getLogger("pipelined.workers")
+
 _EVERY = 1.0
 _SAMPLES = 500
 
@@ -25,6 +28,9 @@ class _Held(Protocol):
 
 
 class _Reader(Protocol):
+    joined: bool
+    group: str
+
     @property
     def partitions(self) -> list[Partition]: ...
     def lag(self, committed: dict[Partition, int]) -> int: ...
@@ -38,6 +44,12 @@ class Gauges:
         self._due = 0.0
         self._rest: Counter[str] = Counter()
         self._lost = 0
+
+    def ready(self, reader: _Reader) -> None:
+        """Say once that the worker has all it needs: it has heard which partitions are its own."""
+        if reader.joined and not self._stats.is_ready:
+            self._stats.ready()
+            _logger.info("ready", extra={"group": reader.group})
 
     def spent(self, state: str, seconds: float) -> None:
         """Account for time of the loop; fractions of a millisecond are kept for the next call."""

@@ -134,9 +134,7 @@ class Runtime:
         if self._settled < self._settings.batch_records:  # else the next commit is full: wait for this one
             wait = 0 if busy or self._ready_since else IDLE_WAIT
             records = self._member.poll(self._settings.batch_records, wait)
-        if self._member.joined and not stats.is_ready:
-            stats.ready()
-            _logger.info("ready", extra={"group": self._member.group})
+        self._gauges.ready(self._member)
         polled = time.monotonic()
         if records:
             stats.add(metrics.RECORDS_IN, len(records))

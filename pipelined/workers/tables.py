@@ -136,9 +136,7 @@ class TableRuntime:
         due = self._flushed + self._tables.flush_seconds - began
         wait = min(IDLE_WAIT, max(0.0, due)) if len(self._buffer) and not self._pause.active else IDLE_WAIT
         records = self._member.poll(self._settings.batch_records, wait)
-        if self._member.joined and not stats.is_ready:
-            stats.ready()
-            _logger.info("ready", extra={"group": self._member.group})
+        self._gauges.ready(self._member)
         polled = time.monotonic()
         if records:
             stats.add(metrics.RECORDS_IN, len(records))

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ import realparts
 from pipelined.errors import ConfigError, UnavailableError
 from pipelined.local.kafka import Cluster
 from pipelined.local.ports import Ports, draw_ports
+from processes import gone, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,22 +34,6 @@ def _java() -> None:
 def cluster(_java: None) -> Iterator[Cluster]:
     with Cluster(sasl=True) as running:
         yield running
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def client(bootstrap: str) -> dict[str, str | int | float | bool]:

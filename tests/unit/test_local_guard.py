@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipelined.errors import UnavailableError
 from pipelined.local.guard import Guard
+from processes import gone, until
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
@@ -34,22 +32,6 @@ time.sleep(600)
 """
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 @pytest.mark.parametrize("how", ["alone", "fork"])
 def test_a_killed_owner_leaves_no_child_no_guard_and_no_folder(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "data"
@@ -61,7 +43,7 @@ def test_a_killed_owner_leaves_no_child_no_guard_and_no_folder(tmp_path: Path, h
             assert not gone(child)
             owner.kill()
             owner.wait()
-            assert until(lambda: gone(child) and gone(guard) and not folder.exists())
+            assert until(lambda: gone(child) and gone(guard) and not folder.exists(), 10.0)
         finally:
             if forked:
                 os.kill(forked, signal.SIGKILL)
@@ -72,7 +54,7 @@ def test_a_killed_guard_takes_its_children_along_and_the_owner_is_told(tmp_path:
     guard = Guard()
     child = guard.start(["sleep", "600"], output=tmp_path / "log")
     os.kill(guard.pid, signal.SIGKILL)
-    assert until(lambda: gone(child))
+    assert until(lambda: gone(child), 10.0)
     with pytest.raises(UnavailableError, match="guard process"):
         guard.poll(child)
     guard.close()
