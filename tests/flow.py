@@ -171,9 +171,8 @@ class Flow(Marked):
             "cache_dir": f"{folder}/cache",
             "kafka.bootstrap": bootstrap,
             "kafka.host": "here",
-            # A transaction must not outlive the member that began it.
             "kafka.session_timeout_s": 6.0,
-            "kafka.transaction_timeout_s": 6.0,
+            "kafka.transaction_timeout_s": 4.0,
             "topics.replication_factor": 1,
             "topics.min_insync_replicas": 1,
             **{f"topics.{stream}.partitions": 3 for stream in partitions},

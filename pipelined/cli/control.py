@@ -16,6 +16,7 @@ from pipelined.cli.settings import Settings
 from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
 from pipelined.errors import AlreadyRunningError, ExitCode, PipelinedError, UsageError
+from pipelined.kafka.settings import host_name
 from pipelined.supervisor.pidfile import holder
 from pipelined.supervisor.protocol import ask
 
@@ -51,13 +52,19 @@ def status(settings: Settings, as_json: bool) -> int:
 
 @click.command()
 @click.argument("worker_type", metavar="[TYPE]", required=False)
+@click.option(
+    "--leave",
+    is_flag=True,
+    help="This host goes out of service: other hosts take its partitions over at once.",
+)
 @_timeout
 @click.pass_obj
-def stop(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
+def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: float | None) -> int:
     """Stop the daemon, or the workers of one TYPE: they finish what is in hand first.
 
-    A stopped TYPE stays stopped until `start TYPE`. Exit code 0 once it is done, also where nothing ran;
-    124 where it takes longer than the timeout.
+    A stopped TYPE stays stopped until `start TYPE`, and other hosts take its partitions over at once. Those
+    of a stopped daemon wait for its return until the session times out, unless it is told to leave. Exit
+    code 0 once it is done, also where nothing ran; 124 where it takes longer than the timeout.
     """
     config = settings()
     if worker_type is not None:
@@ -65,9 +72,10 @@ def stop(settings: Settings, worker_type: str | None, timeout: float | None) -> 
         _request(config, {"cmd": "stop", "type": worker_type})
         return _wait_for_type(config, worker_type, "stop", seconds)
     if holder(config.state_dir) is None:
-        click.echo("it is not running")
+        hint = f"; `pipelinectl members --remove {host_name(config)}` gives away what it had"
+        click.echo("it is not running" + (hint if leave else ""))
         return int(ExitCode.OK)
-    _request(config, {"cmd": "stop"})
+    _request(config, {"cmd": "stop", "leave": leave})
     drains = [config.worker(each).drain_s for each in WORKER_TYPES]
     if _until(lambda: holder(config.state_dir) is None, sum(drains) + 10 if timeout is None else timeout):
         click.echo("stopped")

@@ -10,6 +10,7 @@ from pipelined.cli.control import start, status, stop
 from pipelined.cli.errors import main_wrapper
 from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
+from pipelined.cli.members import members
 from pipelined.cli.settings import config_options
 from pipelined.cli.topics import topics
 
@@ -23,7 +24,7 @@ def pipelinectl() -> None:
     """Operate pipelined: the daemon, its topics, its configuration, its books."""
 
 
-for command in (config, ledger, load, start, status, stop, topics):
+for command in (config, ledger, load, members, start, status, stop, topics):
     pipelinectl.add_command(command)
 
 main = main_wrapper(pipelinectl)

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -96,29 +96,32 @@ def _serve(config: Config, workers: tuple[str, ...]) -> int:
     if not specs:
         msg = "nothing to run: every worker type asked for has processes = 0"
         raise UsageError(msg)
-    _preflight(config)
+    _preflight(config, [spec.type for spec in specs])
     stats = SharedStats({spec.type: spec.processes for spec in specs})
     return Supervisor(config, specs, functools.partial(run_worker, config), stats=stats).run()
 
 
-def _preflight(config: Config) -> None:
-    """Refuse topics that do not fit, in a process of its own: this one never speaks to Kafka.
+def _preflight(config: Config, workers: Sequence[str]) -> None:
+    """Refuse topics and timeouts that do not fit, in a process of its own: this one never speaks to Kafka.
 
     Brokers that do not answer are no reason to refuse: the workers wait for them.
     """
     child = os.fork()
     if child == 0:
-        os._exit(_topics(config))
+        os._exit(_cluster(config, workers))
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.CONFIG:
-        msg = "not started: the topics are not as declared (see above)"
+        msg = "not started: the cluster is not as configured (see above)"
         raise ConfigError(msg)
 
 
-def _topics(config: Config) -> int:
-    from pipelined.kafka import topics
+def _cluster(config: Config, workers: Sequence[str]) -> int:
+    from pipelined.kafka import limits, topics
+    from pipelined.kafka.leaving import leave_surplus
 
     try:
         topics.check(config, timeout=_PREFLIGHT_S)
+        limits.check(config, timeout=_PREFLIGHT_S)
+        leave_surplus(config, workers, timeout=_PREFLIGHT_S)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)

@@ -34,7 +34,8 @@ class Kafka:
     session_timeout_s: float = key(
         30.0,
         "How long a member may be silent before its partitions move to others. A worker that is killed and "
-        "restarted within it gets its own partitions back at once.",
+        "restarted within it gets its own partitions back at once. A worker that hands partitions over "
+        "finishes what is in hand within a third of it.",
         unit="seconds",
         low=1,
         high=300,
@@ -42,7 +43,7 @@ class Kafka:
     transaction_timeout_s: float = key(
         20.0,
         "How long a transaction may stay open before the broker ends it; readers see nothing behind one "
-        "that hangs.",
+        "that hangs. At most two thirds of session_timeout_s, less than the hang_s of every worker.",
         unit="seconds",
         low=1,
         high=900,
@@ -60,6 +61,15 @@ class Kafka:
         low=1024,
         high=2097151,
     )
+
+    @property
+    def revoke_budget_s(self) -> float:
+        """How long a worker that hands partitions over may finish what is in hand, before it commits.
+
+        It and the one transaction that follows fit in the session timeout, so that no partition stands
+        still for longer than that.
+        """
+        return self.session_timeout_s / 3
 
 
 @dataclass(frozen=True, slots=True)

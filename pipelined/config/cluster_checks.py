@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from pipelined.config.cluster import Topic
 from pipelined.config.problems import Problem, is_address, relative
-from pipelined.config.tree import Config
+from pipelined.config.tree import WORKER_TYPES, Config
 
 __all__ = ["cluster", "names", "topics"]
 
@@ -104,6 +104,29 @@ def _kept_long_enough(config: Config, name: str, hours: float, other: str, why: 
         yield Problem((key, other), f"{key}: {kept:g} is shorter than {other} ({hours:g} hours): {why}")
 
 
+def _timeouts(config: Config) -> Iterator[Problem]:
+    """A partition may stand still for one session timeout, whatever happens to its owner."""
+    kafka = config.kafka
+    most = kafka.session_timeout_s - kafka.revoke_budget_s
+    if kafka.transaction_timeout_s > most + 1e-6:
+        yield Problem(
+            ("kafka.transaction_timeout_s", "kafka.session_timeout_s"),
+            f"kafka.transaction_timeout_s: {kafka.transaction_timeout_s:g} is more than two thirds of "
+            f"session_timeout_s, {kafka.session_timeout_s:g}: who hands a partition over drains it for the "
+            f"other third and then commits, and a dead one's transaction is in its successor's way; "
+            f"at most {most:g}",
+        )
+    for worker_type in WORKER_TYPES:
+        hang = config.worker(worker_type).hang_s
+        if worker_type != "endpoint" and hang <= kafka.transaction_timeout_s:
+            key = f"workers.{worker_type.replace('-', '_')}.hang_s"
+            yield Problem(
+                (key, "kafka.transaction_timeout_s"),
+                f"{key}: {hang:g} must be more than kafka.transaction_timeout_s, "
+                f"{kafka.transaction_timeout_s:g}: who waits for its commit would be killed as hung",
+            )
+
+
 def cluster(config: Config) -> Iterator[Problem]:
     """Where the cluster is, how we log in, and the limits of its clients."""
     kafka = config.kafka
@@ -122,13 +145,7 @@ def cluster(config: Config) -> Iterator[Problem]:
                 )
     if kafka.ca_file and not PurePosixPath(kafka.ca_file).is_absolute():
         yield relative("kafka.ca_file", kafka.ca_file)
-    if kafka.transaction_timeout_s > kafka.session_timeout_s:
-        yield Problem(
-            ("kafka.transaction_timeout_s", "kafka.session_timeout_s"),
-            f"kafka.transaction_timeout_s: {kafka.transaction_timeout_s:g} is longer than session_timeout_s, "
-            f"{kafka.session_timeout_s:g}: a dead member's partitions would move while its transaction still "
-            "blocks their readers",
-        )
+    yield from _timeouts(config)
     if kafka.fetch_queue_kbytes * 1024 < kafka.max_message_bytes:
         yield Problem(
             ("kafka.fetch_queue_kbytes", "kafka.max_message_bytes"),

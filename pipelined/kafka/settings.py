@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelined.config import Config
 from pipelined.config.secrets import resolve
-from pipelined.config.tree import Topic
+from pipelined.config.tree import WORKER_TYPES, Topic
 
 __all__ = [
     "HEADER_ROOM",
@@ -26,6 +26,10 @@ __all__ = [
 
 #: Room for the reason headers that a dead letter carries beside the original bytes.
 HEADER_ROOM = 65536
+#: What the supervisor gives a hung worker to write its stacks, and some more.
+_ABORT_S = 10.0
+#: librdkafka takes no more than a day.
+_MOST_PATIENCE_S = 86_400.0
 
 Settings = dict[str, Any]
 
@@ -139,10 +143,22 @@ def consumer_settings(config: Config, group: str, instance: str | None) -> Setti
             "group.instance.id": instance,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": round(config.kafka.session_timeout_s * 1000),
+            "max.poll.interval.ms": _patience_ms(config),
             # With the default of 3000 a member that joins late waits seconds for its share.
             "heartbeat.interval.ms": 1000 if config.kafka.session_timeout_s >= 3 else 300,
         }
     return settings
+
+
+def _patience_ms(config: Config) -> int:
+    """How long the group waits for a member whose heartbeats come while its loop stands still.
+
+    Longer than any supervisor waits: a worker that hangs is killed, and its successor has its partitions
+    back at once. A member put out of the group before that would have its work thrown away instead.
+    """
+    workers = [config.worker(worker_type) for worker_type in WORKER_TYPES]
+    supervisor = max(max(worker.hang_s, worker.start_s) for worker in workers) + _ABORT_S
+    return round(1000 * min(max(supervisor, config.kafka.session_timeout_s), _MOST_PATIENCE_S))
 
 
 def producer_settings(config: Config, transactional_id: str) -> Settings:

@@ -87,7 +87,7 @@ runtime_dir = "{directory}/state"
 bootstrap = "{bootstrap}"
 host = "local"
 session_timeout_s = 10.0
-transaction_timeout_s = 10.0
+transaction_timeout_s = 6.0
 
 [topics]
 replication_factor = 1

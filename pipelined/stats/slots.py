@@ -166,6 +166,15 @@ class Parent:
         self._floats[4] = since
         self._floats[5] = next_try
 
+    def leave(self, leaving: bool) -> None:
+        """Tell the worker, before it is told to stop, whether it stops for good and leaves its group."""
+        self._words[6] = leaving
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the worker leaves its group when it stops."""
+        return self._words[6] == 1
+
     @property
     def state(self) -> WorkerState:
         """The worker's state."""

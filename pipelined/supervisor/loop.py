@@ -117,11 +117,13 @@ class Supervisor:
             self._fatal_code = code if code > 0 else 128 - code if code < 0 else ExitCode.SOFTWARE
             self._stop(f"worker {fatal[0].type}/{fatal[0].index} is FATAL")
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str, *, leave: bool = False) -> None:
         if self._stopping is None:
             log.info("the daemon stops: %s", why)
             self._starting = None
-            self._stopping = StopOrder(self._specs, self.workers)
+            self._stopping = StopOrder(self._specs, self.workers, leave=leave)
+        elif leave:
+            self._stopping.leave = True
 
     def _on_signals(self, _mask: int) -> None:
         assert self._signals is not None
@@ -209,14 +211,16 @@ class Supervisor:
                 return {"status": document(self._stats, pid=self._pid, state=self._state(), reasons=reasons)}
             case {"cmd": "stop", "type": str(name)}:
                 for worker in self._of(name):
-                    worker.stop()
+                    worker.stop(leave=True)
             case {"cmd": "start", "type": str(name)}:
                 if self._stopping is not None:
                     raise UsageError("the daemon is stopping; start it again when it has ended")
                 for worker in self._of(name):
                     worker.start()
             case {"cmd": "stop"}:
-                self._stop("asked on the control socket")
+                leave = request.get("leave") is True
+                why = "asked on the control socket" + (", and leaves for good" if leave else "")
+                self._stop(why, leave=leave)
             case _:
                 raise UsageError("unknown command; this daemon knows status, stop [type] and start type")
         return {"state": self._state()}

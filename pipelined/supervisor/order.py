@@ -51,8 +51,10 @@ class StartOrder:
 class StopOrder:
     """Types stop along the flow, each drained before the next: sources first, sinks last."""
 
-    def __init__(self, specs: Sequence[WorkerSpec], workers: Sequence[Worker]) -> None:
+    def __init__(self, specs: Sequence[WorkerSpec], workers: Sequence[Worker], *, leave: bool) -> None:
         self._rest = [spec.type for spec in specs]
+        #: Whether the workers leave their groups, because this host goes out of service.
+        self.leave = leave
         self._running = [worker for worker in workers if worker.process is not None]
         for worker in workers:
             worker.wanted = False
@@ -64,7 +66,7 @@ class StopOrder:
         while self._rest:
             running = [worker for worker in self._running if worker.type == self._rest[0] and worker.process]
             for worker in running:
-                worker.stop()
+                worker.stop(leave=self.leave)
             if running:
                 return False
             self._rest.pop(0)

@@ -1,7 +1,8 @@
 """The protocol of the control socket, for both of its ends: one JSON object a line, versioned.
 
 A request is ``{"v": 1, "cmd": "status" | "stop" | "start", "type": "download"}`` (``type`` only where one
-worker type is meant), a reply ``{"v": 1, "ok": true, …}`` or ``{"v": 1, "ok": false, "error": "…"}``.
+worker type is meant, and with ``stop`` of everything ``"leave": true`` where this host goes out of service),
+a reply ``{"v": 1, "ok": true, …}`` or ``{"v": 1, "ok": false, "error": "…"}``.
 """
 
 from __future__ import annotations

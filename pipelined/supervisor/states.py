@@ -85,9 +85,14 @@ class Worker:
             self._backoff.forget()
             self._launch()
 
-    def stop(self) -> None:
-        """Run it no longer: drain, within its deadline. Harmless when repeated."""
+    def stop(self, *, leave: bool = False) -> None:
+        """Run it no longer: drain, within its deadline. Harmless when repeated.
+
+        With ``leave`` it is not expected back: it leaves its group, so that others have its work at once.
+        """
         self.wanted = False
+        if leave:  # before the signal: it looks once, when it has drained
+            self._slot.parent.leave(True)
         if self.process is None:
             self._timers.cancel(self)
             if self.state is not WorkerState.STOPPED:
@@ -130,6 +135,7 @@ class Worker:
         self._trouble = ""
         self._healthy_since = 0.0
         self._started = time.monotonic()
+        self._slot.parent.leave(False)
         try:
             self.process = self._fork(self)
         except OSError as error:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
 from pipelined.fetch.policy import UrlPolicy
-from pipelined.kafka import topics
+from pipelined.kafka import limits, topics
 from pipelined.kafka.history import read_back
+from pipelined.kafka.leaving import leave
 from pipelined.kafka.settings import Names, host_name
 from pipelined.lake import schemas
 from pipelined.lake.tables import sink
@@ -95,16 +96,32 @@ def run_worker(
     if worker_type != "endpoint" and slot.generation == 1 and not _topics_fit(place):
         return 0
     _BUILDERS[worker_type](place)
+    if worker_type != "endpoint" and stats.slot(worker_type, index).parent.leaving:
+        _leave(place)
     return 0
 
 
+def _leave(place: _Place) -> None:
+    """Stopped for good: let others have the partitions now. A broker that is away is no reason to fail."""
+    names = Names(place.config)
+    group = names.group(place.worker_type)
+    instance = names.instance(place.worker_type, place.index)
+    try:
+        leave(place.config, group, [instance])
+    except UnavailableError as error:
+        _logger.warning("stopped, but %s", error, extra={"group": group})
+    else:
+        _logger.info("left the group %s", group, extra={"group": group})
+
+
 def _topics_fit(place: _Place) -> bool:
-    """Wait for the brokers, saying so; raises ConfigError for topics that do not fit."""
+    """Wait for the brokers, saying so; raises ConfigError for a cluster that does not fit."""
     said = 0.0
     while not place.should_stop():
         place.slot.beat()
         try:
             topics.check(place.config, timeout=2.0)
+            limits.check(place.config, timeout=2.0)
         except UnavailableError as error:
             if time.monotonic() - said > 10:
                 said = time.monotonic()

@@ -51,6 +51,8 @@ def entry(worker: str, index: int, stats: SharedStats, should_stop: Callable[[],
     if should_stop():
         tell(worker, index, "stop")
         time.sleep(does.get("drains", 0))
+        if stats.slot(worker, index).parent.leaving:
+            tell(worker, index, "leave")
     tell(worker, index, "end")
     return int(does.get("exit", 0))
 

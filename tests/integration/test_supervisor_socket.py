@@ -57,6 +57,31 @@ def test_a_stopped_type_stays_stopped_until_it_is_started(daemon: Callable[..., 
     assert run.stop() == 0
 
 
+def test_a_type_that_an_operator_stops_leaves_for_good_and_one_that_is_restarted_does_not(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"source": {"lives": 0.1, "once": True}, "sink": {"processes": 2}}).start()
+    run.ask(cmd="stop", type="sink")
+    until(lambda: len(run.events("sink", "leave")) == 2)
+    until(lambda: run.worker("sink", 1)["state"] == "STOPPED")
+    run.ask(cmd="start", type="sink")
+    until(lambda: run.status()["state"] == "running")
+    assert run.stop() == 0
+    assert len(run.events("sink", "end")) == 4
+    assert len(run.events("sink", "leave")) == 2
+    assert run.events("source", "leave") == []
+
+
+def test_a_daemon_that_is_told_to_leave_leaves_with_every_worker(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {"drains": 0.3}, "sink": {"processes": 2}}).start()
+    run.ask(cmd="stop")
+    run.wait_for("source", "stop")
+    run.ask(cmd="stop", leave=True)  # it came to the operator's mind a moment later
+    assert run.end() == 0
+    assert len(run.events("source", "leave")) == 1
+    assert len(run.events("sink", "leave")) == 2
+
+
 def test_start_takes_a_type_out_of_fatal_and_out_of_its_back_off(daemon: Callable[..., Daemon]) -> None:
     run = daemon(
         {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelined.config.cluster import Kafka, Topic, Topics
-from pipelined.config.tree import WORKER_TYPES, Config, Retry
+from pipelined.config.tree import WORKER_TYPES, Config, Retry, Worker, Workers
 from pipelined.kafka.settings import (
     Names,
     admin_settings,
@@ -71,7 +71,7 @@ def test_a_member_is_static_and_cooperative_and_reads_only_what_is_committed() -
     assert settings["isolation.level"] == "read_committed"
     assert settings["enable.auto.commit"] is False
     assert settings["enable.auto.offset.store"] is False
-    assert settings["auto.offset.reset"] == "earliest"
+    assert settings["auto.offset.reset"] == "error"
 
 
 def test_a_reader_without_membership_has_no_instance() -> None:
@@ -81,6 +81,18 @@ def test_a_reader_without_membership_has_no_instance() -> None:
 def test_a_heartbeat_comes_often_enough_for_a_short_session() -> None:
     config = Config(kafka=Kafka(session_timeout_s=1, transaction_timeout_s=1))
     assert consumer_settings(config, "g", "i")["heartbeat.interval.ms"] * 3 < 1000
+
+
+def test_no_group_expels_a_worker_before_its_own_supervisor_has_judged_it() -> None:
+    slow = Config(workers=Workers(upload=Worker(hang_s=1000), event_ingester=Worker(start_s=2000)))
+    for config in (Config(), slow, Config(kafka=Kafka(session_timeout_s=300))):
+        settings = consumer_settings(config, "g", "i")
+        patience = settings["max.poll.interval.ms"] / 1000
+        workers = [config.worker(each) for each in WORKER_TYPES]
+        assert all(patience > max(worker.hang_s, worker.start_s) + 5 for worker in workers)
+        assert patience >= config.kafka.session_timeout_s, "librdkafka refuses less"
+    endless = Config(workers=Workers(upload=Worker(hang_s=1e9)))
+    assert consumer_settings(endless, "g", "i")["max.poll.interval.ms"] == 86_400_000
 
 
 def test_one_message_of_the_largest_size_always_fits_a_fetch_and_the_queue() -> None:
