@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from hypothesis import given
+from itertools import repeat
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelined.messages.identity import identity
@@ -79,3 +81,111 @@ def test_within_the_horizon_nothing_is_ever_new_twice_and_the_size_is_what_is_he
         newest = max(newest, arrival)
     # One bucket more than the horizon is held at most, and late ones until the next hour begins.
     assert known.size <= len(admitted)
+
+
+def ids(numbers: range) -> list[bytes]:
+    return [identity(b"%d" % number) for number in numbers]
+
+
+def test_a_batch_is_judged_as_its_records_one_by_one_would_be() -> None:
+    known = Horizon(24)
+    first, again = ids(range(5000)), ids(range(4000, 6000))
+    assert known.admit(first, repeat(BEGAN)) == [True] * 5000
+    assert known.admit(again, repeat(BEGAN)) == [False] * 1000 + [True] * 1000
+    assert known.admit([b"x" * 16, b"x" * 16], repeat(BEGAN)) == [True, False]
+    assert known.size == 6001
+    assert all(trace in known for trace in first + again)
+
+
+def test_identities_that_resemble_each_other_are_told_apart() -> None:
+    known = Horizon(24)
+    alike = [bytes(16), b"\1" + bytes(15), bytes(15) + b"\1", b"\1" * 16, bytes(8) + b"\1" * 8]
+    alike += [number.to_bytes(16, "big") for number in range(2, 300)]
+    assert known.admit(alike, repeat(BEGAN)) == [True] * len(alike)
+    assert known.admit(alike, repeat(BEGAN)) == [False] * len(alike)
+    assert bytes(14) + b"\1\1" in known
+    assert bytes(14) + b"\7\1" not in known
+
+
+def test_one_that_comes_late_is_remembered_for_the_whole_horizon_from_then_on() -> None:
+    known = Horizon(24)
+    admit(known, "newest", BEGAN)
+    assert admit(known, "late", BEGAN - 40 * HOUR)
+    for hour in range(24):
+        admit(known, f"h{hour}", BEGAN + hour * HOUR)
+        assert not admit(known, "late", BEGAN - 40 * HOUR)
+    admit(known, "next day", BEGAN + 26 * HOUR)
+    assert admit(known, "late", BEGAN + 26 * HOUR)
+
+
+def test_what_could_not_be_taken_after_all_is_discarded_and_new_again() -> None:
+    known = Horizon(24)
+    for number, trace in enumerate(ids(range(1000))):
+        known.add(trace, BEGAN + number * HOUR // 50)
+    for trace in ids(range(0, 1000, 2)):
+        known.discard(trace)
+        known.discard(trace)
+    assert known.size == 500
+    assert [trace in known for trace in ids(range(1000))] == [False, True] * 500
+    assert known.admit(ids(range(1000)), repeat(BEGAN)) == [True, False] * 500
+
+
+def test_days_go_by_and_only_the_horizon_is_held() -> None:
+    known = Horizon(24)
+    for hour in range(24 * 20):  # long enough for the marks of the buckets to come round
+        known.admit(ids(range(hour * 100, hour * 100 + 100)), repeat(BEGAN + hour * HOUR))
+        assert known.size <= 2500
+    last = 24 * 20 * 100
+    assert all(trace in known for trace in ids(range(last - 2400, last)))
+    assert not any(trace in known for trace in ids(range(last - 2500)))
+    assert sum(map(len, known._shards)) < 17 * 4000  # and not only hidden
+
+
+def test_after_a_burst_the_memory_is_given_back_though_little_comes() -> None:
+    known = Horizon(24)
+    known.admit(ids(range(100_000)), repeat(BEGAN))
+    for hour in range(1, 120):
+        known.add(identity(b"later %d" % hour), BEGAN + hour * HOUR)
+    assert known.size == 25
+    assert sum(map(len, known._shards)) < 17 * 100
+
+
+def test_what_was_admitted_before_the_topic_grew_is_known_until_the_horizon_is_over() -> None:
+    before = Horizon(24)
+    before.admit(ids(range(100)), repeat(BEGAN))
+    known = Horizon(24, before)
+    assert known.admit(ids(range(90, 110)), repeat(BEGAN + 1)) == [False] * 10 + [True] * 10
+    assert identity(b"5") in known
+    assert known.size == 10
+    known.add(b"n" * 16, BEGAN + 23 * HOUR)
+    assert not known.admit(ids(range(1)), [BEGAN + 24 * HOUR])[0]
+    known.add(b"m" * 16, BEGAN + 26 * HOUR)
+    assert identity(b"5") not in known
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 60 * HOUR)), max_size=300),
+        max_size=10,
+    )
+)
+def test_batches_and_single_steps_agree_with_a_plain_memory(
+    batches: list[list[tuple[int, int]]],
+) -> None:
+    whole, single = Horizon(24), Horizon(24)
+    width, newest, plain = HOUR, -1, dict[bytes, int]()
+    for batch in batches:
+        traces = [identity(b"%d" % name) for name, _ in batch]
+        expected = []
+        for trace, (_, arrival) in zip(traces, batch, strict=True):
+            expected.append(plain.get(trace, -100) < newest - 24)
+            if expected[-1]:
+                newest = max(newest, arrival // width)
+                plain[trace] = newest
+        assert whole.admit(traces, [arrival for _, arrival in batch]) == expected
+        for trace, (_, arrival), new in zip(traces, batch, expected, strict=True):
+            assert (trace not in single) == new
+            if new:
+                single.add(trace, arrival)
+        assert whole.size == single.size == sum(bucket >= newest - 24 for bucket in plain.values())
