@@ -91,6 +91,13 @@ class Download:
     """Fetching attachments."""
 
     concurrency: int = key(50, "Transfers at once, for each download process.", low=1, high=1000)
+    slow_share: float = key(
+        0.5,
+        "Share of these that one host may hold while it does not answer quickly. As many more are there for "
+        "transfers of more than two seconds, so that these hold up no others.",
+        low=0.01,
+        high=1,
+    )
     connect_timeout_s: float = key(10.0, "Time to connect.", unit="seconds", low=0.1, high=600)
     timeout_s: float = key(
         60.0,
@@ -141,6 +148,34 @@ class Tables:
     )
     log_retention_hours: float = key(
         48.0, "How long the table's log keeps old versions.", unit="hours", low=0.01
+    )
+    log_commits: int = key(
+        200,
+        "On a local disk, commits older than the last so many are kept as hourly checkpoints only: each "
+        "commit lists the log. 0: all are kept until log_retention_hours.",
+        low=0,
+    )
+    small_files: int = key(
+        200, "A day with so many small files is compacted at once, even today's.", unit="files", low=2
+    )
+    tend_seconds: float = key(
+        60.0,
+        "How often the worker table-maintenance looks for such days and such logs.",
+        unit="seconds",
+        low=0.1,
+        high=86400,
+    )
+    maintenance_hours: float = key(
+        24.0,
+        "How often it compacts all days that are over, vacuums and checkpoints; 0: never.",
+        unit="hours",
+        low=0,
+    )
+    vacuum_hours: float = key(
+        48.0,
+        "Vacuum leaves alone what was removed or written less than this ago.",
+        unit="hours",
+        low=24,
     )
     known_keys: int = key(
         2000000, "Attachment keys kept in memory to tell new rows from replacements.", unit="keys", low=1000

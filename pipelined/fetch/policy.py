@@ -34,15 +34,22 @@ def _ascii_host(host: str) -> str:
 
 
 @functools.lru_cache(maxsize=_CACHE_LIMIT)
-def _host(authority: str) -> str:
+def _host(scheme: str, authority: str) -> str:
     parts = _AUTHORITY.fullmatch(authority)
-    return _ascii_host(parts[1]) if parts else ""
+    if parts is None:
+        return ""
+    default = _DEFAULT_PORTS[scheme.lower()]
+    port = int(parts[2]) if parts[2] else default
+    return _ascii_host(parts[1]) + (f":{port}" if port != default else "")
 
 
 def host_of(url: str) -> str:
-    """The normalised host of a URL the policy has allowed."""
+    """Who answers a URL the policy has allowed: its host, with the port where that is not the scheme's own.
+
+    Another port is another server, which may well be up when this one is down.
+    """
     match = _URL.match(url)
-    return _host(match[2]) if match else ""
+    return _host(match[1], match[2]) if match else ""
 
 
 def wire_url(url: str) -> str:

@@ -61,9 +61,9 @@ class Fetched(NamedTuple):
 
 
 class Transfers:
-    """``download.concurrency`` transfers at once. Belongs to one thread, but for ``wake``."""
+    """``most`` transfers at once; else ``download.concurrency``. Belongs to one thread, but for ``wake``."""
 
-    def __init__(self, config: Config, policy: UrlPolicy | None = None) -> None:
+    def __init__(self, config: Config, policy: UrlPolicy | None = None, most: int | None = None) -> None:
         self._config = config
         self._policy = policy or UrlPolicy(config.urls)
         self._active: dict[Hashable, Slot] = {}
@@ -76,9 +76,10 @@ class Transfers:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, config.download.concurrency)
+        most = most or config.download.concurrency
+        self._multi.setopt(pycurl.M_MAXCONNECTS, most)
         allowed = networks(config.urls.allowed_networks)
-        slots = [Slot(config, allowed) for _ in range(config.download.concurrency)]
+        slots = [Slot(config, allowed) for _ in range(most)]
         self._slots = {slot.curl: slot for slot in slots}
         self._idle = slots
 

@@ -9,25 +9,26 @@ import logging
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pipelined.config.tree import Config
-from pipelined.errors import PermanentError, RecordError, TransientError
+from pipelined.crashpoints import Point, crashpoint
+from pipelined.errors import DependencyError, PermanentError, RecordError, TransientError
 from pipelined.fetch.breakers import Breakers
 from pipelined.fetch.filetypes import FileTypes
 from pipelined.fetch.policy import UrlPolicy, host_of
 from pipelined.fetch.transfers import Fetched, Transfers
+from pipelined.fetch.turns import Turns
 from pipelined.messages.attachments import expiry
 from pipelined.messages.codec import decode, encode, iso_now, parse_time
 from pipelined.messages.task import CachedDownload, DownloadTask
 from pipelined.stages.contract import Done, Failed, Outcome, Output, Partition, Record, Stream
-from pipelined.stages.failures import passed_on, unexpected
+from pipelined.stages.failures import host_busy, passed_on, stuck, unexpected
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 from pipelined.storage.cache import Cache
-from pipelined.storage.durable import Placed, Placer
+from pipelined.storage.durable import LARGEST_BATCH, Placed, Placer
 
 __all__ = ["DownloadStage"]
 
@@ -35,6 +36,7 @@ _logger = logging.getLogger("pipelined.stages")
 
 _UNEXPECTED = "unexpected error at %s/%d@%d"
 _SWEEP_SECONDS = 3600.0
+_GAUGE_SECONDS = 1.0
 
 
 class _Job(NamedTuple):
@@ -47,10 +49,13 @@ class _Job(NamedTuple):
 
 
 class DownloadStage:
-    """Fetches ``download.concurrency`` files at once; a task waits for a free place in the order it came.
+    """Fetches ``download.concurrency`` files at once; which task gets a place is said by ``fetch.turns``.
 
     An outcome is Done only when the file is durable under its final name. Make it in the process that
     uses it: it has threads and sockets.
+
+    Its memory has a bound: the records of the window, and ``SPOOL_BYTES`` for each transfer and each file
+    that waits for the disk, of which there are at most ``LARGEST_BATCH`` for each of its threads.
     """
 
     name = "download"
@@ -63,13 +68,20 @@ class DownloadStage:
         self._types = FileTypes(config.files)
         self._breakers = Breakers(config.breaker)
         self._cache = Cache(config.cache_dir)
-        self._transfers = Transfers(config, self._policy)
+        self._turns = Turns[_Job](
+            config.download.concurrency,
+            config.download.slow_share,
+            window=config.workers.download.window_records,
+            elsewhere_s=min(config.retry.delays_s, default=None),
+        )
+        self._transfers = Transfers(config, self._policy, self._turns.most)
+        self._most_placing = config.download.fsync_threads * LARGEST_BATCH
         self._placer = Placer(config.download.fsync_threads, str(self._cache.root), self._transfers.wake)
         self._numbers = itertools.count()
-        self._queue: deque[_Job] = deque()
         self._jobs: dict[int, _Job] = {}  # begun: under transfer or being placed
         self._placing: dict[int, Fetched] = {}
         self._outcomes: list[Outcome] = []
+        self._gauge_due = 0.0
         self._stop = threading.Event()
         self._sweeper = threading.Thread(
             target=self._sweep, args=(config.cache_hours,), name="cache-sweep", daemon=True
@@ -79,7 +91,7 @@ class DownloadStage:
     @property
     def in_flight(self) -> int:
         """Tasks queued, begun, or finished and not yet polled."""
-        return len(self._queue) + len(self._jobs) + len(self._outcomes)
+        return len(self._turns) + len(self._jobs) + len(self._outcomes)
 
     def assigned(self, partitions: Iterable[Partition]) -> None:
         """Nothing to prepare."""
@@ -87,12 +99,23 @@ class DownloadStage:
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop the tasks of these partitions and cancel their transfers."""
         gone = set(partitions)
-        self._queue = deque(job for job in self._queue if job.record.partition not in gone)
+        self._turns.drop(lambda job: job.record.partition in gone)
         self._outcomes = [outcome for outcome in self._outcomes if outcome.record.partition not in gone]
         for number in [number for number, job in self._jobs.items() if job.record.partition in gone]:
-            del self._jobs[number]
             if self._placing.pop(number, None) is None:
-                self._transfers.cancel(number)
+                self._cancel(number)
+            else:
+                del self._jobs[number]
+
+    def give_up(self, records: Sequence[Record]) -> None:
+        """Let go of these records, under transfer or waiting; what is being placed is finished."""
+        unwanted = {id(record) for record in records}
+        for job in self._turns.drop(lambda job: id(job.record) in unwanted):
+            self._outcomes.append(Failed(job.record, stuck(attempted=False), job.task))
+        for number, job in list(self._jobs.items()):
+            if id(job.record) in unwanted and number not in self._placing:
+                self._cancel(number)
+                self._outcomes.append(Failed(job.record, stuck(attempted=True), job.task))
 
     def submit(self, records: Sequence[Record]) -> None:
         """Judge what can be judged without the host, and queue the rest."""
@@ -100,7 +123,8 @@ class DownloadStage:
             task: DownloadTask | None = None
             try:
                 task = decode(record.value, DownloadTask)
-                self._queue.append(self._judge(record, task))
+                job = self._judge(record, task)
+                self._turns.add(job.host, job)
             except RecordError as error:
                 self._outcomes.append(Failed(record, error, task))
             except Exception as error:
@@ -112,6 +136,7 @@ class DownloadStage:
         deadline = time.monotonic() + timeout
         while True:
             self._begin()
+            self._tell()
             wait = 0.0 if self._outcomes else max(0.0, deadline - time.monotonic())
             for fetched in self._transfers.poll(wait):
                 self._fetched(fetched)
@@ -128,8 +153,8 @@ class DownloadStage:
         self._stats.add(metrics.BYTES, sum(sizes))
 
     def drain(self) -> None:
-        """Drop the queue, finish the transfers."""
-        self._queue.clear()
+        """Drop what waits, finish the transfers."""
+        self._turns.drop(lambda _: True)
 
     def close(self) -> None:
         """Cancel the transfers, finish what is being placed, end the threads."""
@@ -140,7 +165,7 @@ class DownloadStage:
         self._transfers.close()
         self._sweeper.join()
         self._cache.close()
-        self._queue.clear()
+        self._turns.drop(lambda _: True)
         self._jobs.clear()
         self._outcomes.clear()
 
@@ -156,9 +181,8 @@ class DownloadStage:
         )
 
     def _begin(self) -> None:
-        """Start transfers as long as there are tasks and free places."""
-        while self._queue and self._transfers.free:
-            job = self._queue.popleft()
+        """Start transfers as long as there are tasks and free places, and the disk keeps up."""
+        while len(self._placing) < self._most_placing and (job := self._turns.next()) is not None:
             try:
                 if not self._breakers.allow(job.host):
                     raise TransientError(
@@ -169,30 +193,47 @@ class DownloadStage:
                     )
                 number = next(self._numbers)
                 self._transfers.start(number, job.task.attachment_url, self._cache.temporary())
+                self._turns.begun(job.host, number)
                 self._jobs[number] = job
             except RecordError as error:
                 self._outcomes.append(Failed(job.record, error, job.task))
             except Exception as error:
                 _logger.exception(_UNEXPECTED, *job.record.partition, job.record.offset)
                 self._outcomes.append(Failed(job.record, unexpected(error), job.task))
+        for job in self._turns.surplus():
+            self._outcomes.append(Failed(job.record, host_busy(job.host), job.task))
+
+    def _cancel(self, number: int) -> None:
+        """End a transfer without a result."""
+        del self._jobs[number]
+        self._transfers.cancel(number)
+        self._turns.ended(number, cancelled=True)
+
+    def _tell(self) -> None:
+        """Set the gauge, now and then."""
+        if (now := time.monotonic()) >= self._gauge_due:
+            self._gauge_due = now + _GAUGE_SECONDS
+            self._stats.set(metrics.OPEN_HOSTS, len(self._breakers.open_hosts()))
 
     def _fetched(self, fetched: Fetched) -> None:
         """A transfer ended: judge the content and hand the file to the placing threads."""
         assert isinstance(fetched.key, int)
         job = self._jobs[fetched.key]
+        self._turns.ended(fetched.key)
         if isinstance(fetched.error, TransientError):
             self._breakers.failure(job.host)
         elif fetched.error is None or fetched.error.http_status is not None:
             self._breakers.success(job.host)
         try:
             if fetched.error is not None:
-                raise fetched.error
+                raise self._explained(fetched.error, fetched.path)
             self._types.check_content(fetched.content_type, fetched.head, _kind(job.task))
         except RecordError as error:
             del self._jobs[fetched.key]
             fetched.discard()
             self._outcomes.append(Failed(job.record, error, job.task))
             return
+        crashpoint(Point.FETCHED)
         self._placing[fetched.key] = fetched
         self._placer.place(fetched.key, fetched.file, fetched.body, fetched.path, job.target)
 
@@ -204,7 +245,7 @@ class DownloadStage:
             return  # forgotten meanwhile; the sweep takes the file if nobody fetches it again
         fetched = self._placing.pop(placed.key)
         if placed.error is not None:
-            self._outcomes.append(Failed(job.record, placed.error, job.task))
+            self._outcomes.append(Failed(job.record, self._explained(placed.error, fetched.path), job.task))
             return
         record, task = job.record, job.task
         cached = CachedDownload(
@@ -219,6 +260,17 @@ class DownloadStage:
         )
         headers = passed_on(record)
         self._outcomes.append(Done(record, (Output(Stream.CACHED, record.key, encode(cached), headers),)))
+
+    def _explained(self, error: RecordError, path: str) -> RecordError:
+        """A file that could not be written because the cache folder was emptied is simply fetched again."""
+        if not isinstance(error, DependencyError) or not self._cache.lost(path):
+            return error
+        return TransientError(
+            "cache_emptied",
+            f"the cache folder was emptied while {path} was being written; it is fetched again",
+            retry_after=0,
+            attempted=False,
+        )
 
     def _sweep(self, hours: float) -> None:
         while True:

@@ -7,7 +7,7 @@ import os
 import time
 
 from pipelined import __version__
-from pipelined.errors import BugError, Category, RecordError
+from pipelined.errors import BugError, Category, RecordError, TransientError
 from pipelined.messages.attachments import unsigned
 from pipelined.messages.codec import encode, iso_ms, iso_now
 from pipelined.messages.task import ERROR_MESSAGE_LIMIT, DownloadTask, Result, Status
@@ -15,18 +15,23 @@ from pipelined.stages.contract import Headers, Output, Record, Stream
 
 __all__ = [
     "ATTEMPT",
+    "HOST_BUSY",
     "NOT_BEFORE",
     "Envelope",
     "deferrals",
     "failed_result",
+    "host_busy",
     "passed_on",
     "retry",
+    "stuck",
     "unexpected",
 ]
 
 #: Headers of a retried task: how many attempts it has behind it, and when it is due (ms since the epoch).
 ATTEMPT = "attempt"
 NOT_BEFORE = "not_before"
+#: The code of a task whose turn has not come: its host works, so it may be put off any number of times.
+HOST_BUSY = "host_busy"
 _REASON_LIMIT = 1024
 
 
@@ -35,6 +40,22 @@ def unexpected(error: Exception) -> BugError:
     bug = BugError("unexpected", f"{type(error).__name__}: {error}")
     bug.__cause__ = error
     return bug
+
+
+def host_busy(host: str) -> TransientError:
+    """The error of a task that others of its host would keep waiting for too long."""
+    return TransientError(
+        HOST_BUSY,
+        f"{host} is slow, and enough tasks wait for it already; this one is put off to hold up no other host",
+        attempted=False,
+    )
+
+
+def stuck(*, attempted: bool) -> TransientError:
+    """The error of a record that was given up because it had been in hand for too long."""
+    return TransientError(
+        "stuck", "in hand for too long, so it was given up here to hold up no others", attempted=attempted
+    )
 
 
 def passed_on(record: Record) -> Headers:
@@ -119,7 +140,7 @@ def retry(
 ) -> Output:
     """The task once more: in the retry topic of ``tier``, due in ``delay`` seconds; at once where that is 0.
 
-    One that is only ``put_off`` uses up no attempt.
+    One that is only ``put_off`` uses up no attempt. ``delay`` may be longer than the tier's.
     """
     now_ms = time.time_ns() // 1_000_000
     due_ms = now_ms + round(delay * 1000)
@@ -137,7 +158,7 @@ def retry(
         "error_category": str(error.category),
         "error_code": error.code,
         "retry_at": iso_ms(due_ms),
-        "deferrals": deferrals(task) + put_off,
+        "deferrals": deferrals(task) + (put_off and error.code != HOST_BUSY),
     }
     return Output(
         Stream.RETRY if delay > 0 else Stream.PENDING, record.key, encode(again), headers, tier=tier

@@ -1,4 +1,9 @@
-"""The retry scheduler: a task waits in the topic of its delay until it is due, never less."""
+"""The retry scheduler: a task waits in the topic of its delay until it is due, never less.
+
+One that waits for longer than the longest delay, because a server asked for it, is sent to the end of that
+topic again and again: so no record stays for longer in a topic than its delay, whatever a server says, and
+neither the topic's retention nor the records behind it depend on it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from pipelined.config.work import Retry
 from pipelined.stages.contract import Done, Outcome, Output, Partition, Record, Stream
 from pipelined.stages.failures import NOT_BEFORE
 
@@ -21,9 +27,12 @@ class RetryStage:
     name = "retry-scheduler"
     waits = False
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Retry | None = None, clock: Callable[[], float] = time.time) -> None:
+        settings = settings or Retry()
+        self._tier = len(settings.delays_s) - 1
+        self._longest_ms = int(max(settings.delays_s, default=0.0) * (1 + settings.jitter) * 1000)
         self._clock = clock
-        self._heap: list[tuple[int, int, Record]] = []
+        self._heap: list[tuple[int, int, int, Record]] = []  # when to act, a count, when it is due
         self._count = 0
 
     @property
@@ -37,31 +46,39 @@ class RetryStage:
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop what belongs to these partitions."""
         gone = set(partitions)
-        self._heap = [entry for entry in self._heap if entry[2].partition not in gone]
+        self._heap = [entry for entry in self._heap if entry[3].partition not in gone]
         heapq.heapify(self._heap)
 
     def submit(self, records: Sequence[Record]) -> None:
         """Take records; each waits for its own time."""
+        latest = int(self._clock() * 1000) + self._longest_ms
         for record in records:
             text = record.header(NOT_BEFORE) or ""
             readable = text.isascii() and text.isdigit() and len(text) < 16  # int() raises for thousands
             due_ms = int(text) if readable else 0
             self._count += 1  # ties keep the order of arrival, and records are never compared
-            heapq.heappush(self._heap, (due_ms, self._count, record))
+            heapq.heappush(self._heap, (min(due_ms, latest), self._count, due_ms, record))
 
     def poll(self, timeout: float) -> list[Outcome]:
-        """What is due by now; never waits."""
+        """What is due by now, or to be sent around; never waits."""
         del timeout
         now_ms = self._clock() * 1000
         due: list[Outcome] = []
         while self._heap and self._heap[0][0] <= now_ms:
-            record = heapq.heappop(self._heap)[2]
+            _, _, due_ms, record = heapq.heappop(self._heap)
+            if due_ms > now_ms:
+                around = Output(Stream.RETRY, record.key, record.value, record.headers, tier=self._tier)
+                due.append(Done(record, (around,)))
+                continue
             headers = [(name, value) for name, value in record.headers if name != NOT_BEFORE]
             due.append(Done(record, (Output(Stream.PENDING, record.key, record.value, headers),)))
         return due
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         """Nothing was kept for them."""
+
+    def give_up(self, records: Sequence[Record]) -> None:
+        """A record that waits for its time is not stuck."""
 
     def drain(self) -> None:
         """What is not due yet waits in its topic; nothing here needs finishing."""

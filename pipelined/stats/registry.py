@@ -109,6 +109,18 @@ REJECTED = _declare(
     "Attachments refused at ingest, by the URL policy or their expiry.",
     "Each is a failed_permanent result; an unknown host may belong on urls.allowed_hosts.",
 )
+STUCK = _declare(
+    Kind.COUNTER,
+    "records_stuck_total",
+    "Records put off because they held up the first offset of their partition for longer than stuck_s.",
+    "Each goes to a retry tier. Many: a host or the store is very slow; see the warnings, which name them.",
+)
+RECORDS_EXPIRED = _declare(
+    Kind.COUNTER,
+    "records_expired_total",
+    "Offsets removed from a topic by retention before this worker's group had read them.",
+    "They are lost to the pipeline. Keep the topic longer, load them again from the source, and find the lag.",
+)
 WRONG_SHAPES = _declare(
     Kind.COUNTER,
     "wrong_shapes_total",
@@ -186,6 +198,12 @@ DLQ_BREAKER = _declare(
     "dlq_breaker_open",
     "1 while the DLQ breaker holds the worker because too many records were dead letters.",
     "Find the cause in the DLQ; then restart the worker to go on.",
+)
+OPEN_HOSTS = _declare(
+    Kind.GAUGE,
+    "open_hosts",
+    "Download hosts whose breaker is open: they failed several times in a row and are left alone for a while.",
+    "Their tasks wait in the first retry topic. The failures in the log name the host and what it did.",
 )
 KNOWN_IDS = _declare(
     Kind.GAUGE,

@@ -17,15 +17,17 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
+from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import BugError, RecordError
 from pipelined.storage.disk import create, disk_error, sync_file_system, sync_folder, write_all
 
-__all__ = ["Group", "Item", "Placed", "Placer", "place"]
+__all__ = ["LARGEST_BATCH", "Group", "Item", "Placed", "Placer", "place"]
 
 log = logging.getLogger("pipelined.storage")
 
 _MANY = 4
-_LARGEST_BATCH = 256
+#: Most files that one thread takes at once.
+LARGEST_BATCH = 256
 #: Times a folder is made again that a neighbour's tidying removed before the file arrived.
 _TRIES = 10
 
@@ -64,10 +66,14 @@ def place(items: Sequence[Item]) -> list[Placed]:
             if item.file < 0:
                 files.append(create(item.source))
                 write_all(files[-1], item.body)
+        crashpoint(Point.FILE_WRITTEN)
         _sync_data(files)
+        crashpoint(Point.FILE_SYNCED)
         for item in items:
             _rename(item)
+        crashpoint(Point.FILE_RENAMED)
         _sync_names(items, files[0])
+        crashpoint(Point.FILE_PLACED)
     except OSError as error:
         for item in items:
             with contextlib.suppress(OSError):  # moved already, or the disk is gone
@@ -201,5 +207,5 @@ class Placer:
         with self._ready:
             while not self._waiting and not self._closed:
                 self._ready.wait()
-            size = min(len(self._waiting), _LARGEST_BATCH)
+            size = min(len(self._waiting), LARGEST_BATCH)
             return [self._waiting.popleft() for _ in range(size)]

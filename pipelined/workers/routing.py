@@ -11,11 +11,11 @@ from pipelined.config.tree import Config
 from pipelined.errors import Category, RecordError
 from pipelined.messages.task import DownloadTask
 from pipelined.stages.contract import Done, Failed, Outcome, Output, Record, Stream
-from pipelined.stages.failures import Envelope, deferrals, failed_result, retry
+from pipelined.stages.failures import HOST_BUSY, Envelope, deferrals, failed_result, retry
 
 __all__ = ["Hold", "Routed", "Router"]
 
-#: A task that was never tried, because its host's breaker was open, is put off so often and no more.
+#: A task that was never tried, because its host's breaker was open say, is put off so often and no more.
 _MOST_DEFERRALS = 20
 
 
@@ -80,18 +80,21 @@ class Router:
         return self._dead(outcome)
 
     def _transient(self, outcome: Failed, task: DownloadTask) -> Routed:
-        put_off = not outcome.error.attempted and deferrals(task) < _MOST_DEFERRALS
+        put_off = not outcome.error.attempted and (
+            deferrals(task) < _MOST_DEFERRALS or outcome.error.code == HOST_BUSY
+        )
         if (task.retry_count >= self._attempts and not put_off) or not self._delays:
             return self._dead(outcome)
         asked = outcome.error.retry_after
         if asked == 0:
-            return Routed((retry(outcome.record, task, outcome.error, 0, 0.0),), "retried")
+            return Routed((retry(outcome.record, task, outcome.error, 0, 0.0, put_off=put_off),), "retried")
         # What was not even tried comes back as soon as it may be.
         tier = 0 if put_off else min(task.retry_count, len(self._delays) - 1)
-        # A server that asks for more time gets the first tier that is long enough.
+        # A server that asks for more time gets the first tier that is long enough; beyond the longest,
+        # the retry scheduler sends a task around in that one until its time has come.
         while tier < len(self._delays) - 1 and self._delays[tier] < (asked or 0):
             tier += 1
-        delay = self._delays[tier] * (1 + self._jitter * self._random.random())
+        delay = max(self._delays[tier], asked or 0) * (1 + self._jitter * self._random.random())
         again = retry(outcome.record, task, outcome.error, tier, delay, put_off=put_off)
         return Routed((again,), "retried")
 

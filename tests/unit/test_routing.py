@@ -19,7 +19,7 @@ from pipelined.errors import (
 )
 from pipelined.messages.task import DownloadTask, Result
 from pipelined.stages.contract import Done, Failed, Output, Stream
-from pipelined.stages.failures import Envelope
+from pipelined.stages.failures import Envelope, host_busy
 from pipelined.workers.routing import Hold, Routed, Router
 from records import P1, headers_of, record, task
 
@@ -122,6 +122,13 @@ def test_a_server_that_asks_for_more_time_gets_the_first_tier_that_is_long_enoug
     assert due >= DELAYS[tier] - 0.1
 
 
+@pytest.mark.parametrize("asked", [2401, 86_400])
+def test_a_server_that_asks_for_more_than_the_longest_tier_is_left_alone_for_so_long(asked: float) -> None:
+    output, _, due = retried(TransientError("http_429", "x", retry_after=asked), task())
+    assert output.tier == 3
+    assert asked - 0.1 <= due <= asked * 1.1 + 0.1
+
+
 def test_a_retry_that_is_wanted_at_once_goes_back_to_pending_and_uses_up_an_attempt() -> None:
     output, again, due = retried(TransientError("gone", "x", retry_after=0), task(retry_count=1))
     assert (output.stream, due, again.retry_count) == (Stream.PENDING, 0, 2)
@@ -145,6 +152,21 @@ def test_a_task_that_is_never_tried_is_put_off_only_so_often() -> None:
         assert rounds < 100, "put off for ever"
     assert rounds == 24  # 20 times without an attempt, then as often as any other
     assert found.kind == "dead"
+
+
+def test_a_task_of_a_busy_host_is_put_off_any_number_of_times_and_counts_as_never_put_off() -> None:
+    current = task(metadata={"deferrals": 20})
+    for _ in range(50):
+        output, current, due = retried(host_busy("h.example"), current)
+        assert (output.tier, current.retry_count, current.metadata["deferrals"]) == (0, 0, 20)
+        assert due >= DELAYS[0] - 0.1
+
+
+def test_what_is_wanted_at_once_and_was_not_even_tried_uses_up_no_attempt() -> None:
+    error = TransientError("cache_file_missing", "x", retry_after=0, attempted=False)
+    output, again, _ = retried(error, task(retry_count=4))
+    assert (output.stream, again.retry_count, again.metadata["deferrals"]) == (Stream.PENDING, 4, 1)
+    assert routed(error, task(retry_count=4, metadata={"deferrals": 20})).kind == "dead"
 
 
 @pytest.mark.parametrize("found", ["many", None, [1]])

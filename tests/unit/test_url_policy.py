@@ -41,6 +41,21 @@ def test_a_url_of_an_allowed_host_may_be_fetched(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Files.Example.com./x", "files.example.com"),
+        ("https://files.example.com:443/x", "files.example.com"),
+        ("https://files.example.com:8443/x", "files.example.com:8443"),
+        ("HTTP://files.example.com:80/x", "files.example.com"),
+        ("http://files.example.com:443/x", "files.example.com:443"),
+        ("https://[2606:0::1]:8443", "[2606::1]:8443"),
+    ],
+)
+def test_another_port_is_another_host(url: str, host: str) -> None:
+    assert host_of(url) == host
+
+
+@pytest.mark.parametrize(
     ("url", "code"),
     [
         ("http://files.example.com/x", "url_scheme"),
