@@ -121,7 +121,13 @@ class Upload:
         "Where files go: file:///folder, abfss://workspace@onelake.dfs.fabric.microsoft.com/item/Files/…, "
         "az://, s3:// or any URL of obstore.",
     )
-    concurrency: int = key(8, "Uploads at once, for each upload process.", low=1, high=256)
+    concurrency: int = key(
+        8,
+        "Uploads at once, for each upload process; beside them half as many of files of more than 8 MiB, "
+        "so that small ones do not wait for these.",
+        low=1,
+        high=256,
+    )
     timeout_s: float = key(60.0, "Time for one request to the store.", unit="seconds", low=1, high=3600)
     credential: str = key("", "Bearer token for the store. " + SECRET_HELP, secret=True)
 

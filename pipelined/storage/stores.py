@@ -34,10 +34,10 @@ from pipelined.errors import (
 from pipelined.storage.disk import disk_error
 from pipelined.storage.durable import Group, Item
 
-__all__ = ["LocalStore", "ObjectStore", "Store", "open_store"]
+__all__ = ["PART_BYTES", "LocalStore", "ObjectStore", "Store", "open_store"]
 
 #: Files up to this size go in one request; larger ones in parts of it, two at once: 26 MB of memory.
-_PART = 8 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 2
 #: A bearer token is looked up again after so long, so that one that was renewed is used soon.
 _TOKEN_LIFE = dt.timedelta(seconds=60)
@@ -98,7 +98,7 @@ class LocalStore:
                 file = _exclusive(temporary)
                 try:
                     with open(file, "wb", closefd=False) as writer:
-                        shutil.copyfileobj(reader, writer, _PART)
+                        shutil.copyfileobj(reader, writer, PART_BYTES)
                 except OSError:
                     os.close(file)
                     raise
@@ -121,7 +121,7 @@ class ObjectStore:
     def put(self, path: str, source: Path, size: int, sha256: str) -> None:
         """See :class:`Store`. A file of that name, size and hash is left as it is."""
         path = "/".join(_segments(path))
-        if size > _PART:
+        if size > PART_BYTES:
             with _errors(path):
                 same = self._is_there(path, size, sha256)
             if not same:
@@ -141,7 +141,7 @@ class ObjectStore:
     def _write(
         self, path: str, file: Path | bytes, sha256: str, mode: Literal["create"] | None = None
     ) -> None:
-        options: dict[str, Any] = {"chunk_size": _PART, "max_concurrency": _PARTS_AT_ONCE}
+        options: dict[str, Any] = {"chunk_size": PART_BYTES, "max_concurrency": _PARTS_AT_ONCE}
         with _errors(path):
             if not self._plain:
                 try:

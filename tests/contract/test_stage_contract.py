@@ -176,6 +176,22 @@ def test_records_of_a_forgotten_partition_are_dropped_and_the_others_kept(bench:
     assert len(found) == 10
 
 
+def test_records_that_are_given_up_have_one_outcome_each_all_the_same(bench: Bench) -> None:
+    submitted = bench.records(30)
+    bench.stage.submit(submitted)
+    bench.stage.give_up(submitted[:20])
+    bench.stage.give_up(submitted[:5])
+    found = bench.outcomes()
+    assert sorted(outcome.record.offset for outcome in found) == list(range(30))
+    for outcome in found:
+        assert isinstance(outcome, Done) or (outcome.error.code, outcome.error.category) == (
+            "stuck",
+            "transient",
+        )
+        assert isinstance(outcome, Done) or (outcome.record.offset < 20 and outcome.task is not None)
+    bench.stage.committed(found)
+
+
 def test_unreadable_bytes_are_an_outcome_too(bench: Bench) -> None:
     broken = records.record(b"\xff{", 0)
     bench.stage.submit([broken])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 from filehost import Host, settings
 
 from pipelined.config.tree import Config
-from pipelined.errors import Category, DependencyError
+from pipelined.errors import Category, DependencyError, TransientError
 from pipelined.local.fileserver import FileServer, expected_body, file_path
 from pipelined.messages.codec import decode, encode
 from pipelined.messages.task import CachedDownload, DownloadTask
@@ -211,6 +212,71 @@ def test_a_full_disk_makes_the_record_wait(
     assert outcome.error.code == "disk_full"
     assert bench.leftovers() == []
     assert isinstance(bench.run(record)[0], Done)
+
+
+@pytest.mark.parametrize("size", [5_000, 200_000])
+def test_an_emptied_cache_folder_is_noticed_and_what_was_being_written_is_fetched_again(
+    bench: Bench, server: FileServer, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [bench.record(server.url + file_path("ok", size, n, "x.pdf"), n) for n in range(5)]
+    assert isinstance(bench.run(records[0])[0], Done)
+    shutil.rmtree(bench.cache)
+    outcomes = bench.run(*records[1:])
+    for outcome in outcomes:
+        assert isinstance(outcome, Failed)
+        assert isinstance(outcome.error, TransientError)
+        assert (outcome.error.code, outcome.error.retry_after) == ("cache_emptied", 0)
+        assert not outcome.error.attempted
+    assert caplog.text.count("somebody emptied the cache folder") == 1
+    outcomes = bench.run(*records)
+    assert all(isinstance(outcome, Done) for outcome in outcomes)
+    assert len(list(bench.cache.glob("t*/a_x.pdf"))) == 5
+
+
+def test_a_file_under_transfer_when_the_cache_folder_is_emptied_is_fetched_again(
+    tmp_path: Path, host: Host
+) -> None:
+    go_on = threading.Event()
+
+    def in_halves(connection: socket.socket, _request: str) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(LARGE) + LARGE[:150_000])
+        go_on.wait(30)
+        connection.sendall(LARGE[150_000:])
+
+    host.answers["/x"] = in_halves
+    bench = Bench(tmp_path, host.port, low_speed_s=60)
+    record = bench.record(host.url("/x"))
+    bench.stage.submit([record])
+    deadline = time.monotonic() + 30
+    while not bench.leftovers():
+        assert time.monotonic() < deadline
+        assert bench.stage.poll(0.05) == []
+    shutil.rmtree(bench.cache)
+    go_on.set()
+    outcome = _next(bench)
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "cache_emptied"
+    assert isinstance(bench.run(record)[0], Done)
+    assert (bench.cache / "t0/a_x.pdf").read_bytes() == LARGE
+    bench.stage.close()
+
+
+def test_a_dead_host_holds_up_nobody_else(tmp_path: Path, host: Host, server: FileServer) -> None:
+    hanging = host.says("/h", "HTTP/1.1 200 OK\nContent-Length: 1000000", LARGE, then="hang")
+    bench = Bench(tmp_path, host.port, urlsplit(server.url).port or 0, concurrency=8, low_speed_s=60)
+    bench.stage.submit([bench.record(hanging, number) for number in range(40)])
+    good = [bench.record(server.url + file_path("ok", 2000, n, "x.pdf"), n) for n in range(40, 240)]
+    bench.stage.submit(good)
+    found: list[Outcome] = []
+    deadline = time.monotonic() + 30
+    while len(found) < len(good):
+        assert time.monotonic() < deadline, f"{len(found)} of {len(good)}"
+        found += bench.stage.poll(0.2)
+    assert {outcome.record.offset for outcome in found} == set(range(40, 240))
+    assert all(isinstance(outcome, Done) for outcome in found)
+    assert bench.stage.in_flight == 40
+    bench.stage.close()
 
 
 def test_forgotten_transfers_are_cancelled_and_the_others_go_on(tmp_path: Path, host: Host) -> None:

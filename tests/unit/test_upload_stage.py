@@ -16,6 +16,7 @@ from pipelined.stages.contract import Done, Failed, Outcome, Partition, Record, 
 from pipelined.stages.upload import UploadStage
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
+from pipelined.storage.stores import PART_BYTES
 
 
 class Shelf:
@@ -107,9 +108,10 @@ def test_the_cached_file_stays_until_the_outcome_is_committed(bench: Bench) -> N
     outcomes = bench.run(bench.record(0), bench.record(1))
     assert len(list(bench.cache.rglob("*.pdf"))) == 2
     bench.stage.committed(outcomes)
-    assert list(bench.cache.iterdir()) == []
     assert bench.stats.counter(metrics.BYTES) == 8
     bench.stage.committed(outcomes)  # told twice, nothing happens
+    bench.stage.close()
+    assert list(bench.cache.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,7 @@ def test_a_file_that_is_not_here_is_fetched_again_at_once(bench: Bench, changes:
     assert isinstance(outcome, Failed)
     assert isinstance(outcome.error, TransientError)
     assert (outcome.error.code, outcome.error.retry_after) == ("cache_file_missing", 0)
+    assert not outcome.error.attempted, "it costs no attempt"
     assert type(outcome.task) is DownloadTask
     assert outcome.task.attachment_url.endswith("X-Amz-Signature=abc&v=1")
     assert bench.shelf.files == {}
@@ -191,6 +194,96 @@ def test_a_drained_stage_finishes_only_what_has_begun(bench: Bench) -> None:
     assert bench.stage.in_flight == 2
     gate.set()
     assert len(bench.finish(2)) == 2
+
+
+def test_records_that_are_given_up_end_at_once_and_their_uploads_late_end_counts_for_nothing(
+    bench: Bench,
+) -> None:
+    gate = threading.Event()
+    begun = threading.Semaphore(0)
+
+    def trouble() -> None:
+        begun.release()
+        gate.wait(30)
+
+    bench.shelf.trouble = trouble
+    records = [bench.record(number) for number in range(4)]
+    bench.stage.submit(records)
+    for _ in range(2):
+        assert begun.acquire(timeout=30)
+    bench.stage.give_up(records[:3])
+    found = bench.stage.poll(0)
+    assert [outcome.record for outcome in found] == records[:3]
+    assert all(isinstance(outcome, Failed) and outcome.error.code == "stuck" for outcome in found)
+    assert [isinstance(o, Failed) and o.error.attempted for o in found] == [True, True, False]
+    assert bench.stage.in_flight == 1
+    gate.set()
+    (outcome,) = bench.finish(1)
+    assert outcome.record is records[3]
+    bench.stage.committed([*found, outcome])
+    bench.stage.close()
+    assert "s/a/t2/a_x.pdf" not in bench.shelf.files, "it had not begun"
+    left = sorted(path.parent.name for path in bench.cache.rglob("*.pdf"))
+    assert left == ["t0", "t1", "t2"], "only a committed upload removes its file"
+
+
+def test_an_upload_that_ended_before_it_was_given_up_is_done(bench: Bench) -> None:
+    record = bench.record()
+    bench.stage.submit([record])
+    deadline = time.monotonic() + 30
+    while bench.stage._ended.empty():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    bench.stage.give_up([record])
+    (outcome,) = bench.finish(1)
+    assert isinstance(outcome, Done)
+
+
+def test_small_files_do_not_wait_for_large_ones(bench: Bench) -> None:
+    gate = threading.Event()
+    large = PART_BYTES + 1
+
+    def put(path: str, source: Path, size: int, sha256: str) -> None:
+        if size == large:
+            gate.wait(30)
+
+    bench.shelf.put = put  # type: ignore[method-assign]  # this test's own store
+    bench.stage.submit([bench.record(number, data=bytes(large)) for number in range(5)])
+    bench.stage.submit([bench.record(number) for number in range(5, 25)])
+    found: list[Outcome] = []
+    deadline = time.monotonic() + 30
+    while len(found) < 20:
+        assert time.monotonic() < deadline
+        found += bench.stage.poll(0.2)
+    assert {outcome.record.offset for outcome in found} == set(range(5, 25))
+    gate.set()
+    assert len(bench.finish(5)) == 5
+
+
+def test_removing_cached_files_keeps_nobody_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    removed: list[str] = []
+
+    def slowly(path: str) -> None:
+        gate.wait(30)
+        removed.append(path)
+
+    monkeypatch.setattr(bench.stage._cache, "remove", slowly)
+    bench.stage.committed(bench.run(bench.record(0), bench.record(1)))
+    assert removed == []
+    assert len(bench.run(bench.record(2))) == 1
+    gate.set()
+    bench.stage.close()
+    assert len(removed) == 2
+
+
+def test_missing_files_are_told_of_once_and_not_once_each(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.run(*(bench.record(number, local_cache_path="/nothing/there/x.pdf") for number in range(20)))
+    told = [record for record in caplog.records if "fetched again" in record.message]
+    assert len(told) == 1
+    assert getattr(told[0], "cache_dir", "") == str(bench.cache)
 
 
 def test_a_poll_with_nothing_to_do_waits_no_longer_than_told(bench: Bench) -> None:
