@@ -5,10 +5,15 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+import hypothesis
 import pytest
 
 import realparts
 import sharedkafka
+
+# How long an example takes says how busy the machine is, and nothing else.
+hypothesis.settings.register_profile("ours", deadline=None)
+hypothesis.settings.load_profile("ours")
 
 SHARED = pytest.StashKey[sharedkafka.SharedKafka]()
 

@@ -17,6 +17,7 @@ from pipelined.config.cluster import Kafka, Topic, Topics
 from pipelined.config.tree import Config, Worker, Workers
 from pipelined.config.work import Breaker, Retry
 from pipelined.kafka import topics
+from pipelined.kafka.notes import Note, read_note
 from pipelined.kafka.settings import Names
 from pipelined.stages.contract import Headers, Stage, Stream
 from pipelined.stages.failures import Envelope
@@ -176,8 +177,8 @@ def produce(
     assert producer.flush(DEADLINE) == 0
 
 
-def committed(config: Config, worker_type: str, stream: str) -> dict[int, tuple[int, str]]:
-    """Where the group of a worker type goes on: next offset and metadata by partition, -1001 for none."""
+def committed(config: Config, worker_type: str, stream: str) -> dict[int, tuple[int, Note | None]]:
+    """Where the group of a worker type goes on: next offset and note by partition, -1001 for none."""
     names = Names(config)
     consumer = Consumer({"bootstrap.servers": config.kafka.bootstrap, "group.id": names.group(worker_type)})
     try:
@@ -185,11 +186,17 @@ def committed(config: Config, worker_type: str, stream: str) -> dict[int, tuple[
             TopicPartition(names.topic(stream), number) for number in range(names.section(stream).partitions)
         ]
         return {
-            place.partition: (place.offset, place.metadata or "")
+            place.partition: (place.offset, _note(place))
             for place in consumer.committed(places, timeout=DEADLINE)
         }
     finally:
         consumer.close()
+
+
+def _note(place: TopicPartition) -> Note | None:
+    if not place.metadata:
+        return None
+    return read_note(place.topic, place.partition, place.offset, place.metadata)
 
 
 class Working:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from pipelined.stages.contract import Done, Outcome, Output, Partition, Record, Stream
+from pipelined.errors import TransientError
+from pipelined.messages.codec import decode
+from pipelined.messages.task import DownloadTask
+from pipelined.stages.contract import Done, Failed, Outcome, Output, Partition, Record, Stream
 
 
 def copied(record: Record) -> Done:
@@ -50,6 +53,9 @@ class Judging:
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         self.durable += outcomes
+
+    def give_up(self, records: Sequence[Record]) -> None:
+        """Nothing takes long."""
 
     def drain(self) -> None:
         """Nothing is ever half done."""
@@ -101,6 +107,14 @@ class Ordered:
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         """Nothing is kept."""
+
+    def give_up(self, records: Sequence[Record]) -> None:
+        with self._changed:
+            for record in records:
+                if self.waiting.pop(record.value, None) is not None:
+                    task = decode(record.value, DownloadTask)
+                    self._finished.append(Failed(record, TransientError("stuck", "it took too long"), task))
+            self._changed.notify()
 
     def drain(self) -> None:
         self.draining.set()

@@ -57,13 +57,20 @@ class Worker:
         low=1,
     )
     drain_s: float = key(25.0, "Time to finish what is in hand when told to stop.", unit="seconds", low=0.1)
+    stuck_s: float = key(
+        0.0,
+        "For download and upload: a record that has held up the first offset of its partition for so long "
+        "goes to a retry tier; 0: never.",
+        unit="seconds",
+        low=0,
+    )
 
 
 def _worker(
-    batch: int, window: int, *, start_s: float = 60.0, hang_s: float = 60.0
+    batch: int, window: int, *, start_s: float = 60.0, hang_s: float = 60.0, stuck_s: float = 0.0
 ) -> functools.partial[Worker]:
     return functools.partial(
-        Worker, batch_records=batch, window_records=window, start_s=start_s, hang_s=hang_s
+        Worker, batch_records=batch, window_records=window, start_s=start_s, hang_s=hang_s, stuck_s=stuck_s
     )
 
 
@@ -79,11 +86,18 @@ class Workers:
         _worker(20000, 40000, hang_s=300.0), "events.ingested → the table xact_events. One process."
     )
     retry_scheduler: Worker = section(_worker(1000, 20000), "The retry topics → downloads.pending, when due.")
-    download: Worker = section(_worker(500, 1000), "downloads.pending → the cache folder → downloads.cached.")
-    upload: Worker = section(_worker(500, 1000), "downloads.cached → the store → downloads.results.")
+    download: Worker = section(
+        _worker(500, 1000, stuck_s=900.0), "downloads.pending → the cache folder → downloads.cached."
+    )
+    upload: Worker = section(
+        _worker(500, 1000, stuck_s=900.0), "downloads.cached → the store → downloads.results."
+    )
     result_processor: Worker = section(
         _worker(20000, 40000, hang_s=300.0),
         "downloads.results → xact_attachments and xact_attachments_failed. One process.",
+    )
+    table_maintenance: Worker = section(
+        _worker(1, 1), "Compacts, vacuums and checkpoints the tables; when: see [tables]. One process."
     )
     endpoint: Worker = section(_worker(1, 1), "Metrics, health and status over HTTP. One process.")
 
@@ -96,6 +110,7 @@ WORKER_TYPES: tuple[str, ...] = (
     "download",
     "upload",
     "result-processor",
+    "table-maintenance",
     "endpoint",
 )
 

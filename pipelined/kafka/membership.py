@@ -12,38 +12,32 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_INVALID,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelined.config import Config
+from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import FencedError, UnavailableError
+from pipelined.kafka.notes import write_note
+from pipelined.kafka.positions import Position, TopicFacts
 from pipelined.kafka.settings import Names, consumer_settings
 from pipelined.stages.contract import Partition, Record
 
-__all__ = ["Listener", "Member", "Position"]
+__all__ = ["Listener", "Member"]
 
 _logger = logging.getLogger("pipelined.kafka")
 
-#: Where a partition's owner goes on: the next offset (None: from the beginning), and the commit's metadata.
-Position = tuple[int | None, str]
-
-
 #: Behind the last record of a partition there may be so many transaction markers, and no record.
 _MARKERS = 2
-_END_TIMEOUT = 10.0
+#: Seconds for one question about a topic, and between two looks whether it is still the same.
+_ASK_TIMEOUT = 5.0
+_LOOK_SECONDS = 10.0
 
 
 class Listener(Protocol):
     """What the runtime does when partitions come and go."""
 
-    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int | None]:
-        """Take partitions over; returns the offset to begin at for each (None: the beginning)."""
+    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int]:
+        """Take partitions over; returns the offset to begin at for each."""
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in hand for these partitions and commit it; they go to another member then."""
@@ -78,6 +72,9 @@ class Member:
         self._given_up: set[tuple[str, int]] = set()
         self._paused: set[Partition] = set()
         self.joined = False
+        self._topic_ids: dict[str, str] = {}
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        self._facts = TopicFacts(config)
         self._consumer = Consumer(consumer_settings(config, self.group, self.instance))
 
     def subscribe(self) -> None:
@@ -94,8 +91,10 @@ class Member:
     def poll(self, limit: int, timeout: float) -> list[Record]:
         """Up to ``limit`` records; waits at most ``timeout`` seconds for the first, never for more.
 
-        Raises what a listener raised, and FencedError when another process took this member's id.
+        Raises what a listener raised, FencedError when another process took this member's id, and
+        UnavailableError when a topic is gone or not the one it was.
         """
+        self._look()
         # One blocking call for the first message, then whatever is there: `consume(n, t)` alone would
         # wait its whole time for the n-th message.
         messages = self._consumer.consume(1, timeout)
@@ -144,6 +143,10 @@ class Member:
                 f"a topic of {', '.join(self._topics)} is gone: {error.str()}; run `pipelinectl topics apply`"
             )
             raise UnavailableError(msg)
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            # Going on elsewhere would be a silent gap: whoever takes the partition over judges where.
+            msg = f"the next record of {self.group} is not there any more: {error.str()}; starting anew"
+            raise UnavailableError(msg)
         _logger.warning("consumer of %s: %s", self.group, error.str(), extra={"code": error.name()})
 
     def group_metadata(self) -> object:
@@ -168,6 +171,14 @@ class Member:
         if batch:
             self._consumer.commit(offsets=batch, asynchronous=True)
 
+    def place(
+        self, partition: Partition, offset: int, *, beyond: bytes = b"", dead: int = 0
+    ) -> TopicPartition:
+        """What to commit for a partition: the next offset, with a note (``kafka.notes``) about it."""
+        topic_id = self._topic_ids.get(partition.topic, "")
+        note = write_note(*partition, offset, topic_id=topic_id, beyond=beyond, dead=dead)
+        return TopicPartition(*partition, offset, note)
+
     def lag(self, committed: dict[Partition, int]) -> int:
         """Records behind the given next offsets, by the ends the consumer last heard of.
 
@@ -181,16 +192,6 @@ class Member:
             if behind > 0 and not (behind <= _MARKERS and self._ends.get(partition) == high):
                 total += behind
         return total
-
-    def end(self, partition: Partition) -> int:
-        """The offset behind the last committed record of a partition, asked of the broker now."""
-        try:
-            return int(
-                self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_END_TIMEOUT)[1]
-            )
-        except KafkaException as error:
-            msg = f"the end of {partition.topic}/{partition.number} cannot be read: {error.args[0].str()}"
-            raise UnavailableError(msg) from error
 
     def close(self) -> None:
         """Leave. A static member's partitions wait for its return until the session times out."""
@@ -212,12 +213,13 @@ class Member:
         if not places:
             return
         positions = self._positions(places)
+        crashpoint(Point.OFFSETS_READ)
         starts = self._listener.assigned(positions)
+        crashpoint(Point.ASSIGNED)
         assigned = []
         for partition, start in starts.items():
-            place = TopicPartition(*partition, OFFSET_BEGINNING if start is None else start)
             self._assignment[partition] = TopicPartition(*partition)
-            assigned.append(place)
+            assigned.append(TopicPartition(*partition, start))
         self._consumer.incremental_assign(assigned)
         _logger.info(
             "partitions assigned: %s",
@@ -226,28 +228,45 @@ class Member:
         )
 
     def _positions(self, places: list[TopicPartition]) -> dict[Partition, Position]:
-        """The committed offsets. Waits while a transaction on them is open, the zombie's included."""
+        """Where the group stands. Waits while a transaction on its offsets is open, a zombie's included."""
         deadline = time.monotonic() + self._committed_timeout
-        asked = [TopicPartition(place.topic, place.partition) for place in places]
+        partitions = [Partition(place.topic, place.partition) for place in places]
+        topics = {partition.topic for partition in partitions}
         while True:
             self._beat()
             try:
-                committed = self._consumer.committed(asked, timeout=2.0)
+                committed = self._consumer.committed([TopicPartition(*p) for p in partitions], timeout=2.0)
+                if unknown := topics - self._topic_ids.keys():
+                    self._topic_ids |= self._facts.ids([*unknown], _ASK_TIMEOUT)
+                bounds = self._facts.bounds(partitions, _ASK_TIMEOUT)
                 break
             except KafkaException as error:
                 if time.monotonic() > deadline:
-                    msg = (
-                        f"the offsets of {self.group} could not be read: {error.args[0].str()}; starting anew"
-                    )
-                    raise UnavailableError(msg) from error
-        positions: dict[Partition, Position] = {}
+                    raise self._unread(error.args[0]) from error
+                time.sleep(0.02)  # some errors come at once, such as that of a partition without a leader
+        positions = {}
         for place in committed:
             if place.error is not None:
-                msg = f"the offsets of {self.group} could not be read: {place.error.str()}; starting anew"
-                raise UnavailableError(msg)
-            offset = None if place.offset in {OFFSET_INVALID, OFFSET_BEGINNING} else place.offset
-            positions[Partition(place.topic, place.partition)] = (offset, place.metadata or "")
+                raise self._unread(place.error)
+            partition = Partition(place.topic, place.partition)
+            positions[partition] = Position.of(place, self._topic_ids[place.topic], *bounds[partition])
         return positions
+
+    def _unread(self, error: KafkaError) -> UnavailableError:
+        return UnavailableError(
+            f"the offsets of {self.group} could not be read: {error.str()}; starting anew"
+        )
+
+    def _look(self) -> None:
+        """See now and then whether the topics are still those that were assigned; never waits."""
+        now = time.monotonic()
+        if now >= self._next_look and self._topic_ids:
+            self._next_look = now + _LOOK_SECONDS
+            self._facts.ask_ids([*self._topic_ids], _ASK_TIMEOUT)
+        for topic, topic_id in self._facts.answered_ids().items():
+            if self._topic_ids.get(topic, topic_id) != topic_id:
+                msg = f"the topic {topic} was deleted and made anew; starting anew"
+                raise UnavailableError(msg)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._keep(lambda: self._listener.revoked(self._drop(places)))

@@ -126,8 +126,11 @@ def consumer_settings(config: Config, group: str, instance: str | None) -> Setti
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",
+        # Every reader of ours says where it begins. Being taken elsewhere would be a gap that nobody sees.
+        "auto.offset.reset": "error",
         "isolation.level": "read_committed",
+        # Partitions that were added are found within this time; the default is five minutes.
+        "topic.metadata.refresh.interval.ms": 10_000,
         "queued.max.messages.kbytes": config.kafka.fetch_queue_kbytes,
         "fetch.message.max.bytes": 4 << 20,
         "fetch.max.bytes": max(16 << 20, config.kafka.max_message_bytes + HEADER_ROOM),

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from pipelined.config import Config
+from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import FencedError, UnavailableError
 from pipelined.kafka.settings import Names, producer_settings
 from pipelined.stages.contract import Output
@@ -109,7 +110,10 @@ class Transactor:
             raise self._end  # librdkafka would say CONFLICT, and that it may be tried again
         try:
             self._producer.begin_transaction()
-            return self._produce(outputs)
+            crashpoint(Point.BEGUN)
+            count = self._produce(outputs)
+            crashpoint(Point.PRODUCED, self._producer.flush)
+            return count
         except KafkaException as error:
             self._abort(error)
 
@@ -118,7 +122,9 @@ class Transactor:
         try:
             if offsets:
                 self._call(self._producer.send_offsets_to_transaction, list(offsets), group_metadata)
+                crashpoint(Point.OFFSETS_SENT, self._producer.flush)
             self._call(self._producer.commit_transaction)
+            crashpoint(Point.COMMITTED)
         except KafkaException as error:
             self._abort(error)
 

@@ -8,6 +8,8 @@ The runtime (``workers.runtime``) and every stage keep this contract:
 * ``committed(outcomes)`` tells that these outcomes are durable: only now may what they needed be removed.
 * ``forget(partitions)`` tells that the partitions belong to someone else now: records of theirs are
   dropped, no outcome is owed for them, and an outcome that comes all the same is ignored.
+* ``give_up(records)`` tells that these records have been in hand for too long: their work is stopped, and
+  each ends as a :class:`Failed` with a TransientError ``stuck`` (or as Done, where it is nearly there).
 * ``drain()`` tells that the worker stops: what has not begun is dropped, what has begun is finished;
   from now on ``in_flight`` counts only that.
 * ``assigned(partitions)`` tells which partitions are ours from now on, before their first record.
@@ -138,6 +140,9 @@ class Stage(Protocol):
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         """These outcomes are durable."""
+
+    def give_up(self, records: Sequence[Record]) -> None:
+        """These have been in hand for too long: end them, soon and for now."""
 
     def drain(self) -> None:
         """The worker stops: drop what has not begun, finish what has."""

@@ -78,7 +78,7 @@ RECORDS_DONE = _declare(
     "Records whose outcome is committed, by what became of them.",
     "A growing share of dead letters or retries names its cause in failures_total.",
     "outcome",
-    ("done", "retried", "dead", "duplicate"),
+    ("done", "retried", "dead", "duplicate", "moved"),
 )
 RECORDS_OUT = _declare(
     Kind.COUNTER,
@@ -156,6 +156,32 @@ TABLE_COMMITS = _declare(
     "failed: the store or its credentials; conflict: another writer on the same table.",
     "result",
     ("ok", "conflict", "ambiguous_resolved", "skipped_duplicate", "failed"),
+)
+MAINTENANCE = _declare(
+    Kind.COUNTER,
+    "table_maintenance_total",
+    "Looks at a table by the worker table-maintenance, by what came of them.",
+    "failed: the log says why; the sinks go on, but slow down while nobody compacts.",
+    "result",
+    ("ok", "failed"),
+)
+COMPACTED = _declare(
+    Kind.COUNTER,
+    "table_files_compacted_total",
+    "Small files of tables that were joined into larger ones.",
+    "Flat under load: see table_maintenance_total.",
+)
+SWEPT = _declare(
+    Kind.COUNTER,
+    "table_bytes_removed_total",
+    "Bytes of files removed from the tables: vacuumed, left behind by killed writers, old log.",
+    "Flat for days while table_files_compacted_total grows: the disk fills up; see tables.vacuum_hours.",
+)
+MAINTAINED = _declare(
+    Kind.GAUGE,
+    "table_maintenance_timestamp_seconds",
+    "When the last complete maintenance of the table that has waited longest ended; 0: never.",
+    "Older than twice tables.maintenance_hours: see table_maintenance_total.",
 )
 BYTES = _declare(
     Kind.COUNTER,

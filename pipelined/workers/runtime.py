@@ -1,9 +1,9 @@
 """The one loop of every Kafka → Kafka worker: poll → stage → outcomes → one transaction.
 
-A record is taken, handed to the stage, and settled when its outcome comes back; what the window releases
-is produced together with the input offsets in one transaction. If that aborts, the released outcomes go
-back into the window and are tried again; if the partition was lost meanwhile, they are dropped, and
-whoever has it now does the work.
+A record is taken, handed to the stage, and settled when its outcome comes back, in whatever order that is;
+what the window releases is produced together with the input offsets, and with what is done beyond them, in
+one transaction. If that aborts, the released outcomes go back into the window and are tried again; if the
+partition was lost meanwhile, they are dropped, and whoever has it now does the work.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
-
-from confluent_kafka import TopicPartition
 
 from pipelined.config import Config
+from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import UnavailableError
-from pipelined.kafka.membership import Member, Position
+from pipelined.kafka.membership import Member
+from pipelined.kafka.positions import Position, begin
 from pipelined.kafka.settings import Names
-from pipelined.kafka.transactions import Aborted, Transactor
-from pipelined.kafka.window import Window
+from pipelined.kafka.transactions import Transactor
+from pipelined.kafka.window import BackwardsError, Window
 from pipelined.stages.contract import Done, Failed, Outcome, Partition, Record, Stage
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 from pipelined.workers.brakes import DlqBreaker, Pause
+from pipelined.workers.commits import Commits, Landed
 from pipelined.workers.gauges import Gauges
 from pipelined.workers.routing import Hold, Routed, Router
 
@@ -45,19 +44,13 @@ LINGER_COMMITS = 4
 LINGER_MOST = 0.1
 #: However many partitions there are, one may have so many records in the window.
 _LEAST_SHARE = 100
+#: Seconds between two looks for records that are stuck.
+_STUCK_EVERY = 1.0
+
+#: What the window holds for a settled record.
+_Settled = tuple[Outcome, Done | Routed]
 
 _partition = operator.attrgetter("partition")
-
-
-class _Commit(NamedTuple):
-    """A transaction under way: what it carries, and the thread's answer."""
-
-    records: list[Record]
-    results: list[tuple[Outcome, Done | Routed]]
-    offsets: dict[Partition, int]
-    outputs: int
-    began: float
-    answer: Future[None]
 
 
 class Runtime:
@@ -84,22 +77,23 @@ class Runtime:
         self._router = router
         self._stats = stats
         self._should_stop = should_stop
-        self._window: Window[tuple[Outcome, Done | Routed]] = Window()
+        self._window: Window[_Settled] = Window()
         self._pause = Pause(config.retry, stats)
         self._breaker = DlqBreaker(config.breaker, stats)
         self._gauges = Gauges(stats)
         self._held: list[Record] = []
         self._next: dict[Partition, int] = {}
-        self._commit_limit = 2 * config.kafka.transaction_timeout_s + 2
         self._revoke_budget = config.kafka.session_timeout_s / 3
         self._settled = 0
         self._ready_since = 0.0
         self._linger = 0.0
-        self._flying: _Commit | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._stuck_look = 0.0
         self._leaving = False
         topics = [topic for stream in streams for topic in names.topics(stream)]
         self._transactor = Transactor(config, names.instance(stage.name, index), stats.beat)
+        self._commits: Commits[_Settled] = Commits(
+            self._transactor, 2 * config.kafka.transaction_timeout_s + 2
+        )
         self._member = Member(config, stage.name, index, topics, self, stats.beat)
 
     def run(self) -> None:
@@ -116,7 +110,7 @@ class Runtime:
             self._drain()
         finally:
             self._leaving = True
-            self._thread.shutdown(wait=False)
+            self._commits.close()
             self._stage.close()
             self._member.close()
             self._transactor.close()
@@ -137,17 +131,46 @@ class Runtime:
         self._gauges.ready(self._member)
         polled = time.monotonic()
         if records:
-            stats.add(metrics.RECORDS_IN, len(records))
-            self._window.take(records)
-            stage.submit(records)
+            self._take(records, polled)
         self._collect(BUSY_WAIT if busy and not records else 0)
         worked = time.monotonic()
+        self._unstick(worked)
         self._commit_if_due(worked)
         state = "paused" if self._pause.active or self._breaker.tripped else "idle"
         self._gauges.spent(state, polled - began)
         self._gauges.spent("work", worked - polled)
         self._gauges.spent("commit", time.monotonic() - worked)
         self._gauges.update(self._window, self._member, self._next)
+
+    def _take(self, records: Sequence[Record], now: float) -> None:
+        """Hand the stage what was read, but for what a predecessor has done already."""
+        try:
+            fresh = self._window.take(records, now)
+        except BackwardsError as error:
+            msg = f"a topic of {self._member.group} is not the one it was: {error}; starting anew"
+            raise UnavailableError(msg) from error
+        self._stats.add(metrics.RECORDS_IN, len(fresh))
+        if fresh:
+            self._stage.submit(fresh)
+
+    def _unstick(self, now: float) -> None:
+        """Have a record that holds up the first offset of its partition for too long end for now."""
+        if not self._settings.stuck_s or now < self._stuck_look:
+            return
+        self._stuck_look = now + _STUCK_EVERY
+        if self._pause.active or self._breaker.tripped:
+            self._window.excuse(now)  # nothing could be done meanwhile
+        elif stuck := self._window.stuck(now - self._settings.stuck_s):
+            for record in stuck:
+                _logger.warning(
+                    "%s/%d@%d has been in hand for more than %g s; it is put off",
+                    *record.partition,
+                    record.offset,
+                    self._settings.stuck_s,
+                    extra={"code": "stuck", "trace_id": record.header("trace_id")},
+                )
+            self._stats.add(metrics.STUCK, len(stuck))
+            self._stage.give_up(stuck)
 
     def _throttle(self) -> None:
         """Back-pressure: each partition has its share of the window, so that none fills it for all."""
@@ -184,10 +207,10 @@ class Runtime:
 
     def _commit_if_due(self, now: float) -> None:
         """Take note of a commit that ended, and begin the next one when there is enough for it."""
-        if self._flying is not None:
+        if self._commits.busy:
             idle = self._ready_since and not (self._stage.waits and self._stage.in_flight)
             self._land(BUSY_WAIT if idle else 0)
-        if self._flying is not None or self._ready_since == 0:
+        if self._commits.busy or self._ready_since == 0:
             return
         if (
             not self._stage.waits
@@ -204,52 +227,39 @@ class Runtime:
 
     def _launch(self) -> None:
         """Begin a transaction with everything that the window releases."""
-        records, results, offsets = self._window.release()
+        release = self._window.release()
         self._ready_since = 0.0
         self._settled = 0
-        if not records:
+        if not release.records:
             return
-        began = time.monotonic()
-        commit = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
-        answer: Future[None] = Future()
-        count = 0
-        try:
-            count = self._transactor.begin(output for _, routed in results for output in routed.outputs)
-            answer = self._thread.submit(self._transactor.finish, commit, self._member.group_metadata())
-        except Aborted as aborted:
-            answer.set_exception(aborted)
-        self._flying = _Commit(records, results, offsets, count, began, answer)
+        places = [
+            self._member.place(partition, commit.progress.offset, beyond=commit.beyond)
+            for partition, commit in release.commits.items()
+        ]
+        outputs = (output for _, routed in release.results for output in routed.outputs)
+        self._commits.launch(release, outputs, places, self._member.group_metadata())
 
     def _land(self, timeout: float | None = None) -> None:
         """Wait for the transaction under way, and draw the consequences when it has ended."""
-        flying = self._flying
-        if flying is None:
+        landed = self._commits.land(timeout)
+        if landed is None:
             return
-        left = self._commit_limit - (time.monotonic() - flying.began)
-        try:
-            flying.answer.result(max(0.0, left) if timeout is None else timeout)
-        except TimeoutError:
-            if left > 0 and timeout is not None:
-                return
-            # The client has calls that outlast their own time limit; a new process is the way out.
-            msg = f"a transaction has not ended in {self._commit_limit:g} s; the worker starts anew"
-            raise UnavailableError(msg) from None
-        except Aborted as aborted:
-            self._flying = None
-            self._window.restore(flying.records, flying.results)
-            self._settled += len(flying.records)
-            self._ready_since = flying.began
-            self._stats.add(metrics.TRANSACTIONS, 1, "aborted")
-            _logger.warning("%s; the batch of %d records is tried again", aborted, len(flying.records))
+        if landed.aborted is None:
+            self._landed(landed)
             return
-        self._flying = None
-        self._landed(flying, time.monotonic() - flying.began)
+        records = landed.release.records
+        self._window.restore(landed.release)
+        self._settled += len(records)
+        self._ready_since = landed.began
+        self._stats.add(metrics.TRANSACTIONS, 1, "aborted")
+        _logger.warning("%s; the batch of %d records is tried again", landed.aborted, len(records))
 
-    def _landed(self, commit: _Commit, seconds: float) -> None:
+    def _landed(self, landed: Landed[_Settled]) -> None:
         """It is committed: let the stage know, and count."""
-        records, results = commit.records, commit.results
-        self._linger = min(LINGER_MOST, LINGER_COMMITS * seconds)
-        self._next |= commit.offsets
+        records, results, commits = landed.release
+        self._linger = min(LINGER_MOST, LINGER_COMMITS * landed.seconds)
+        for partition, told in commits.items():
+            self._next[partition] = told.progress.offset
         self._stats.add(metrics.TRANSACTIONS, 1, "committed")
         self._stage.committed([outcome for outcome, _ in results])
         self._pause.over()
@@ -258,7 +268,7 @@ class Runtime:
             self._breaker.record((outcome.record.partition, routed.kind) for outcome, routed in results)
         else:
             self._breaker.clean(Counter(map(_partition, records)))
-        self._gauges.committed(records, kinds, commit.outputs, seconds)
+        self._gauges.committed(records, kinds, landed.outputs, landed.seconds)
         for outcome, routed in results:
             if isinstance(outcome, Failed):
                 self._gauges.failed(outcome.error, routed.kind)
@@ -267,15 +277,17 @@ class Runtime:
         """Told to stop: what has begun is finished, as far as the time allows, and committed."""
         deadline = time.monotonic() + max(0.5, self._settings.drain_s - 3)
         self._stage.drain()
+        crashpoint(Point.DRAINING)
         while self._stage.in_flight and time.monotonic() < deadline:
             self._stats.beat()
             self._collect(BUSY_WAIT)
             self._poll_paused()
             self._commit_if_due(time.monotonic())
         self._collect(0)
-        while (self._ready_since or self._flying) and time.monotonic() < deadline:
+        while (self._ready_since or self._commits.busy) and time.monotonic() < deadline:
             self._commit()
             self._poll_paused()
+        crashpoint(Point.DRAINED)
         _logger.info("drained: %d records are left for the next owner", len(self._window))
 
     def _poll_paused(self) -> None:
@@ -286,14 +298,21 @@ class Runtime:
 
     # What the member tells, inside its poll().
 
-    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int | None]:
-        """Take partitions over at their committed offsets."""
+    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int]:
+        """Take partitions over where their last owner's last commit left them."""
         self._stats.add(metrics.REBALANCES, 1, "assigned")
+        done = {
+            partition: begin(partition, position, self._member.group, self._expired)
+            for partition, position in positions.items()
+        }
         self._stage.assigned(positions)
-        for partition, (offset, _) in positions.items():
-            if offset is not None:
-                self._next[partition] = offset
-        return {partition: offset for partition, (offset, _) in positions.items()}
+        self._window.assign(done)
+        starts = {partition: progress.offset for partition, progress in done.items()}
+        self._next |= starts
+        return starts
+
+    def _expired(self, count: int) -> None:
+        self._stats.add(metrics.RECORDS_EXPIRED, count)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in hand for these partitions, within a third of the session timeout."""

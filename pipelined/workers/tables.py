@@ -1,9 +1,8 @@
 """The loop of every Kafka → Delta worker: poll → buffer → rows and offsets in one commit of each table.
 
 The tables are the truth about what was consumed; the broker is told afterwards, for lag tools. A record
-that cannot be read goes to the DLQ first, in a Kafka transaction that notes in the group's offset metadata
-how far dead letters have been written (``dlq=OFFSET``), so that neither a crash nor a rebalance writes
-one twice.
+that cannot be read goes to the DLQ first, in a Kafka transaction that notes with the group's offset how
+far dead letters have been written, so that neither a crash nor a rebalance writes one twice.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import TopicPartition
-
 from pipelined.config import Config
+from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import AuthError, ConfigError, DependencyError, PoisonError
-from pipelined.kafka.membership import Member, Position
+from pipelined.kafka.membership import Member
+from pipelined.kafka.positions import Position
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Aborted, Transactor
 from pipelined.lake.sink import Chunk, DeltaSink
@@ -34,7 +33,6 @@ from pipelined.workers.runtime import IDLE_WAIT
 __all__ = ["CommitObserver", "Converted", "TableRuntime"]
 
 _logger = logging.getLogger("pipelined.workers")
-_MARK = "dlq="
 
 
 class Converted(NamedTuple):
@@ -101,10 +99,12 @@ class TableRuntime:
             self._member.subscribe()
             while not self._should_stop():
                 self._turn()
+            crashpoint(Point.DRAINING)
             if len(self._buffer) and not self._flush():
                 _logger.warning(
                     "%d records could not be stored before the stop; they are read again", len(self._buffer)
                 )
+            crashpoint(Point.DRAINED)
         finally:
             self._leaving = True
             self._member.close()
@@ -191,6 +191,7 @@ class TableRuntime:
             for sink, of_sink in zip(self._sinks, chunks, strict=True):
                 self._stats.beat()
                 sink.commit(of_sink)
+                crashpoint(Point.TABLE_STORED)
         except Aborted as aborted:
             self._pause.begin(DependencyError("kafka", f"a dead letter could not be written: {aborted}"))
             return False
@@ -198,6 +199,7 @@ class TableRuntime:
             self._stats.add(metrics.FAILURES, 1, str(error.category))
             self._pause.begin(error)
             return False
+        crashpoint(Point.TABLES_STORED)
         self._stored(poison, misshapen, time.monotonic() - began)
         return True
 
@@ -223,14 +225,11 @@ class TableRuntime:
         mirror = []
         for partition, lane in lanes.items():
             self._next[partition] = lane[-1].offset + 1
-            mirror.append(self._place(partition))
+            mirror.append(
+                self._member.place(partition, self._next[partition], dead=self._marks.get(partition, 0))
+            )
         self._buffer.clear()
         self._member.commit(mirror)
-
-    def _place(self, partition: Partition) -> TopicPartition:
-        mark = self._marks.get(partition)
-        metadata = "" if mark is None else f"{_MARK}{mark}"
-        return TopicPartition(*partition, self._next[partition], metadata)
 
     def _bury(self, poison: Sequence[tuple[Record, PoisonError]]) -> None:
         """Write the dead letters that are not written yet, and how far they are, in one transaction."""
@@ -244,41 +243,64 @@ class TableRuntime:
                 "unreadable record at %s/%d@%d goes to the DLQ: %s", *record.partition, record.offset, error
             )
         places = [
-            TopicPartition(*p, self._next.get(p, self._buffer.partitions[p][0].offset), f"{_MARK}{marks[p]}")
+            self._member.place(p, self._next.get(p, self._buffer.partitions[p][0].offset), dead=marks[p])
             for p in {record.partition for record, _ in fresh}
         ]
         letters = [self._envelope.dead_letter(Stream.DLQ, record, error) for record, error in fresh]
         self._transactor.run(letters, places, self._member.group_metadata())
+        crashpoint(Point.LETTERS_WRITTEN)
         self._marks = marks
 
     # What the member tells, inside its poll().
 
-    def assigned(self, positions: Mapping[Partition, Position]) -> dict[Partition, int | None]:
+    def assigned(self, positions: Mapping[Partition, Position]) -> dict[Partition, int]:
         """Take partitions over where the tables say that their predecessor ended."""
         self._stats.add(metrics.REBALANCES, 1, "assigned")
         places = [(partition.topic, partition.number) for partition in positions]
         stored = [sink.positions(places) for sink in self._sinks]
-        starts: dict[Partition, int | None] = {}
-        for partition, (_, metadata) in positions.items():
+        starts = {}
+        for partition, position in positions.items():
             start = min(of_sink[partition.topic, partition.number] for of_sink in stored)
-            starts[partition] = start or None
-            if start:
-                self._check_end(partition, start)
-                self._next[partition] = start
-            if metadata.startswith(_MARK) and metadata[len(_MARK) :].isdigit():
-                self._marks[partition] = int(metadata[len(_MARK) :])
+            self._check(partition, position, start)
+            starts[partition] = self._next[partition] = max(start, position.low)
+            if position.note and not position.is_of_another_topic:
+                self._marks[partition] = position.note.dead
         return starts
 
-    def _check_end(self, partition: Partition, stored: int) -> None:
-        """A table that is ahead of its topic would take new records for stored ones, and lose them."""
-        end = self._member.end(partition)
-        if stored > end:
+    def _check(self, partition: Partition, position: Position, stored: int) -> None:
+        """Hold what the tables have stored against what the topic has, and what the group has committed."""
+        name, table = f"{partition.topic}/{partition.number}", self._sinks[0].url
+        if stored and (position.is_of_another_topic or stored > position.high):
+            # New records would be taken for stored ones, and lost.
             msg = (
-                f"{self._sinks[0].url} holds {partition.topic}/{partition.number} up to offset {stored}, but "
-                f"the topic ends at {end}: it was made anew, or this is another cluster. Give the topic "
-                "another name, or the tables another folder"
+                f"{table} holds {name} up to offset {stored}, but the topic is not the one that it was "
+                f"filled from (it ends at {position.high}): it was made anew, or this is another cluster. "
+                "Give the topic another name, or the tables another folder"
             )
             raise ConfigError(msg)
+        committed = position.offset or 0
+        if stored < committed and not position.is_of_another_topic:
+            _logger.error(
+                "%s holds %s up to offset %d, but had it up to %d: it was restored to an older version, or "
+                "is another table. What lies between is stored again, as far as the topic still has it",
+                table,
+                name,
+                stored,
+                committed,
+                extra={"code": "table_went_back"},
+            )
+        if stored < position.low and position.low > 0 and (stored or committed):
+            gone = position.low - stored
+            self._stats.add(metrics.RECORDS_EXPIRED, gone)
+            _logger.critical(
+                "%d offsets of %s, from %d on, were removed by retention before they were stored in %s. Keep "
+                "the topic longer (topics.*.retention_hours), and load the events of that time again",
+                gone,
+                name,
+                stored,
+                table,
+                extra={"code": "records_expired"},
+            )
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Store what is buffered, then let go."""

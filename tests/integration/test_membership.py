@@ -11,7 +11,10 @@ from confluent_kafka import Producer, TopicPartition
 from kafka_tools import DEADLINE, committed, declared, numbered, produce, small, until
 from pipelined.config.tree import Config
 from pipelined.errors import FencedError, UnavailableError
-from pipelined.kafka.membership import Member, Position
+from pipelined.kafka.membership import Member
+from pipelined.kafka.notes import Note
+from pipelined.kafka.positions import Position
+from pipelined.kafka.progress import Progress
 from pipelined.kafka.settings import Names
 from pipelined.stages.contract import Partition, Record, Stream
 
@@ -26,11 +29,11 @@ class Listening:
         self.dropped: list[Partition] = []
         self.failure = failure
 
-    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int | None]:
+    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int]:
         if self.failure is not None:
             raise self.failure
         self.positions |= positions
-        return {partition: self.begin.get(partition, offset) for partition, (offset, _) in positions.items()}
+        return {p: self.begin.get(p, position.offset or 0) for p, position in positions.items()}
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         self.given_up += partitions
@@ -91,7 +94,7 @@ def test_records_have_all_that_was_produced_and_a_tombstone_is_an_empty_value(
     assert first.partition is second.partition
 
 
-def test_it_begins_at_the_beginning_or_where_its_listener_says_and_hands_the_metadata_over(
+def test_it_begins_at_the_beginning_or_where_its_listener_says_and_hands_over_what_is_known(
     config: Config, members: list[Member]
 ) -> None:
     produce(config, Stream.PENDING, numbered(10))
@@ -99,16 +102,21 @@ def test_it_begins_at_the_beginning_or_where_its_listener_says_and_hands_the_met
     member = join(config, members, listener)
     assert len(records(member, 10)) == 10
     zero, one = (Partition(Names(config).topic(Stream.PENDING), number) for number in range(2))
-    assert listener.positions == {zero: (None, ""), one: (None, "")}
-    member.commit([TopicPartition(*zero, 3, "mark=7")])
-    until(lambda: committed(config, "download", Stream.PENDING)[0] == (3, "mark=7"))
+    topic_id = listener.positions[zero].topic_id
+    assert len(topic_id) == 22
+    assert listener.positions == dict.fromkeys((zero, one), Position(None, None, "", topic_id, 0, 5))
+    member.commit([member.place(zero, 3, dead=7)])
+    until(lambda: committed(config, "download", Stream.PENDING)[0][0] == 3)
     member.close()
     members.clear()
 
     listener = Listening()
     listener.begin = {one: 4}
     again = records(join(config, members, listener), 3)
-    assert listener.positions == {zero: (3, "mark=7"), one: (None, "")}
+    assert listener.positions == {
+        zero: Position(3, Note(topic_id, Progress.up_to(3), 7), "", topic_id, 0, 5),
+        one: Position(None, None, "", topic_id, 0, 5),
+    }
     assert sorted((r.partition.number, r.offset) for r in again) == [(0, 3), (0, 4), (1, 4)]
 
 

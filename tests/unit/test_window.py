@@ -1,153 +1,219 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelined.kafka.window import Window
+from pipelined.kafka.progress import LIMIT, Progress, decode
+from pipelined.kafka.window import BackwardsError, Window
 from pipelined.stages.contract import Partition, Record
 from records import ARRIVED, P0, P1, record
 
 
-def records(partition: Partition, offsets: list[int]) -> list[Record]:
+def records(partition: Partition, offsets: list[int] | range) -> list[Record]:
     return [record(offset=offset, partition=partition) for offset in offsets]
 
 
-def release(window: Window[str]) -> tuple[list[tuple[int, int]], list[str], dict[Partition, int]]:
-    released, results, offsets = window.release()
-    return [(r.partition.number, r.offset) for r in released], results, offsets
+def window_of(*taken: Record, now: float = 0.0) -> Window[Any]:
+    """A window that has just taken these, its partitions assigned at offset 0."""
+    window: Window[Any] = Window()
+    window.assign({one.partition: Progress.up_to(0) for one in taken})
+    assert window.take(taken, now) == list(taken)
+    return window
 
 
-#: Offsets of two partitions, with the gaps that transaction markers leave.
-lanes = st.lists(st.sets(st.integers(0, 60), max_size=12).map(sorted), min_size=2, max_size=2)
+class Broker:
+    """What is durable: the records of two partitions, the last commit of each, and the outputs."""
+
+    def __init__(self, lanes: list[list[int]]) -> None:
+        self.log = {
+            partition: records(partition, lane) for partition, lane in zip((P0, P1), lanes, strict=True)
+        }
+        self.committed = dict.fromkeys(self.log, (0, b""))
+        self.outputs: list[tuple[Partition, int]] = []
+
+    def owner(self, partitions: list[Partition]) -> tuple[Window[int], list[Record]]:
+        """A new owner's window of these partitions, and the records it took, those done already left out."""
+        window: Window[int] = Window()
+        window.assign({p: decode(*self.committed[p]) for p in partitions})
+        fresh = []
+        for partition in partitions:
+            unread = [r for r in self.log[partition] if r.offset >= self.committed[partition][0]]
+            # Read anew: equal to what a predecessor had, and not the same.
+            unread = [record(offset=r.offset, partition=partition) for r in unread]
+            fresh += window.take(unread, 0.0)
+        return window, fresh
 
 
-@given(lanes, st.data())
-def test_whatever_the_order_of_settling_each_record_is_released_once_and_in_order(
+@settings(max_examples=150)
+@given(st.lists(st.sets(st.integers(0, 200), max_size=25).map(sorted), min_size=2, max_size=2), st.data())
+def test_in_any_order_with_any_aborts_and_crashes_each_record_is_done_once(
     lanes: list[list[int]], data: Any
 ) -> None:
-    window: Window[int] = Window()
-    taken = [
-        r for partition, offsets in zip((P0, P1), lanes, strict=True) for r in records(partition, offsets)
-    ]
-    window.take(taken)
-    assert len(window) == len(taken)
-    committed: dict[Partition, int] = {}
-    seen: dict[Partition, list[int]] = {P0: [], P1: []}
-    settled: set[tuple[Partition, int]] = set()
-    for one in data.draw(st.permutations(taken)):
+    broker = Broker(lanes)
+    window, todo = broker.owner([P0, P1])
+    assert len(window) == len(todo)
+    steps = 0
+    while todo:
+        steps += 1
+        one = todo.pop(data.draw(st.integers(0, len(todo) - 1)) if steps < 60 else 0)
         assert window.settle(one, one.offset)
         assert not window.settle(one, -1), "a second result of one record has no effect"
-        settled.add((one.partition, one.offset))
-        if data.draw(st.booleans()):
-            continue
-        released, results, offsets = window.release()
-        assert results == [r.offset for r in released]
-        if released and data.draw(st.booleans()):  # the transaction is aborted, and tried again
-            window.restore(released, results)
-            assert window.release() == (released, results, offsets)
-        committed |= offsets
-        for r in released:
-            seen[r.partition].append(r.offset)
-        for partition, offset in offsets.items():
-            assert offset == seen[partition][-1] + 1
-            below = [r for r in taken if r.partition == partition and r.offset < offset]
-            assert {(r.partition, r.offset) for r in below} <= settled, "committed past an open record"
-    released, _, offsets = window.release()
-    for r in released:
-        seen[r.partition].append(r.offset)
-    assert [seen[P0], seen[P1]] == lanes
-    assert len(window) == 0
-    assert window.open([P0, P1]) == 0
-    assert committed | offsets == {
-        p: offsets[-1] + 1 for p, offsets in zip((P0, P1), lanes, strict=True) if offsets
-    }
+        what = (
+            data.draw(st.sampled_from(["wait", "commit", "abort", "crash", "move"]))
+            if steps < 60
+            else "commit"
+        )
+        if what in {"commit", "abort"}:
+            released = window.release()
+            assert [r.offset for r in released.records] == released.results
+            if what == "abort":
+                window.restore(released)
+                again = window.release()
+                assert again == released
+                released = again
+            commit(broker, released)
+        elif what == "crash":
+            window, todo = broker.owner([P0, P1])
+        elif what == "move":  # P1 goes to another owner and comes back: what was in hand for it is dropped
+            window.forget([P1])
+            stale = [r for r in todo if r.partition == P1]
+            _, of_other = broker.owner([P1])
+            window.assign({P1: decode(*broker.committed[P1])})
+            fresh = window.take(of_other, 0.0)
+            assert fresh == of_other
+            assert not any(window.settle(r, r.offset) for r in stale), "late results of a former assignment"
+            todo = [r for r in todo if r.partition == P0] + list(fresh)
+    commit(broker, window.release())
+    assert sorted(broker.outputs) == [
+        (p, offset) for p, lane in zip((P0, P1), lanes, strict=True) for offset in lane
+    ]
+    assert (len(window), window.open([P0, P1])) == (0, 0)
 
 
-def test_nothing_is_released_behind_an_open_record_and_partitions_do_not_wait_for_each_other() -> None:
+def commit(broker: Broker, released: Any) -> None:
+    """One transaction: the outputs and the offsets, together."""
+    broker.outputs += [(r.partition, r.offset) for r in released.records]
+    for partition, (progress, beyond) in released.commits.items():
+        assert progress.offset >= broker.committed[partition][0], "a commit never goes back"
+        assert decode(progress.offset, beyond) == progress
+        broker.committed[partition] = (progress.offset, beyond)
+
+
+def test_a_slow_record_holds_up_nobody_and_is_what_the_commit_points_at() -> None:
+    slow, *quick = records(P0, [4, 5, 9])
+    window = window_of(slow, *quick)
+    for one in quick:
+        assert window.settle(one, "done")
+    released = window.release()
+    assert released.records == quick
+    assert released.commits[P0].progress == Progress(4, ((4, 5),), 10)
+    assert (window.count(P0), window.open([P0]), window.holds(slow)) == (1, 1, True)
+    assert window.release().commits == {}, "nothing new, nothing to commit"
+    window.settle(slow, "at last")
+    released = window.release()
+    assert (released.results, released.commits[P0].progress) == (["at last"], Progress.up_to(10))
+    assert released.commits[P0].beyond == b""
+
+
+def test_the_next_owner_is_not_given_what_is_done_and_keeps_what_it_has_not_read_yet() -> None:
     window: Window[str] = Window()
-    first, second, third = records(P0, [4, 5, 9])
-    (other,) = records(P1, [7])
-    window.take([first, second, third, other])
-    window.settle(second, "b")
-    window.settle(other, "o")
-    assert release(window) == ([(1, 7)], ["o"], {P1: 8})
-    assert (window.count(P0), window.open([P0]), window.open([P0, P1])) == (3, 2, 2)
-    window.settle(first, "a")
-    assert release(window) == ([(0, 4), (0, 5)], ["a", "b"], {P0: 6})
-    window.settle(third, "c")
-    assert release(window) == ([(0, 9)], ["c"], {P0: 10})
-    assert release(window) == ([], [], {})
+    window.assign({P0: Progress(10, ((10, 11), (13, 15), (18, 19)), 30)})
+    first, done = records(P0, [10, 11])
+    assert window.take([first, done], 0.0) == [first]
+    window.settle(first, "x")
+    commit = window.release().commits[P0]
+    assert commit.progress == Progress(13, ((13, 15), (18, 19)), 30)
+    rest = records(P0, range(12, 33))
+    assert [r.offset for r in window.take(rest, 0.0)] == [13, 14, 18, 30, 31, 32]
 
 
-def test_what_an_abort_gave_back_comes_before_what_was_taken_and_settled_meanwhile() -> None:
+def test_an_open_run_of_a_predecessor_that_touches_ours_is_one_run() -> None:
     window: Window[str] = Window()
-    first, second, third = records(P0, [0, 1, 2])
-    window.take([first, second])
-    window.settle(first, "a")
-    released, results, _ = window.release()
-    window.take([third])
-    window.settle(second, "b")
-    window.settle(third, "c")
-    window.restore(released, results)
-    assert len(window) == 3
-    assert window.open([P0]) == 0
-    assert release(window) == ([(0, 0), (0, 1), (0, 2)], ["a", "b", "c"], {P0: 3})
+    window.assign({P0: Progress(10, ((10, 15),), 30)})
+    first, second = records(P0, [10, 11])
+    window.take([first, second], 0.0)
+    window.settle(first, "x")
+    commit = window.release().commits[P0]
+    assert decode(commit.progress.offset, commit.beyond) == Progress(11, ((11, 15),), 30)
 
 
-def test_what_is_forgotten_is_neither_released_nor_counted_and_cannot_be_settled() -> None:
-    window: Window[str] = Window()
-    first, second = records(P0, [0, 1])
-    (other,) = records(P1, [0])
-    window.take([first, second, other])
-    window.settle(first, "a")
-    window.forget([P0, Partition("unknown", 3)])
-    assert (len(window), window.count(P0), window.open([P0])) == (1, 0, 0)
-    assert not window.settle(second, "b")
-    assert release(window) == ([], [], {})
-    window.settle(other, "o")
-    assert release(window) == ([(1, 0)], ["o"], {P1: 1})
+def test_what_the_encoding_has_no_room_for_waits_for_a_later_release() -> None:
+    every = records(P0, range(200_000))
+    window = window_of(*every)
+    for one in every[1::2]:
+        window.settle(one, one.offset)
+    released = window.release()
+    commit = released.commits[P0]
+    assert len(commit.beyond) <= LIMIT
+    assert 0 < len(released.records) < 100_000
+    assert max(r.offset for r in released.records) < commit.progress.end
+    assert len(window) == 200_000 - len(released.records)
+    for one in every[::2]:
+        window.settle(one, one.offset)
+    rest = window.release()
+    assert sorted(released.results + rest.results) == list(range(200_000))
+    assert rest.commits[P0].progress == Progress.up_to(200_000)
 
 
-def test_a_late_result_of_an_earlier_assignment_never_counts_for_the_record_read_again() -> None:
-    window: Window[str] = Window()
-    (stale,) = records(P0, [3])
-    window.take([stale])
-    window.forget([P0])
-    (again,) = records(P0, [3])
-    window.take([again])
-    assert again == stale, "equal, and yet another one"
-    assert not window.settle(stale, "stale")
-    assert window.open([P0]) == 1
-    assert window.settle(again, "again")
-    assert release(window) == ([(0, 3)], ["again"], {P0: 4})
+def test_a_record_from_before_one_that_came_is_refused() -> None:
+    window = window_of(*records(P0, [7]))
+    with pytest.raises(BackwardsError):
+        window.take(records(P0, [3]), 0.0)
 
 
-def test_a_result_of_a_record_that_was_released_already_has_no_effect() -> None:
-    window: Window[str] = Window()
-    (one,) = records(P0, [3])
-    window.take([one])
-    window.settle(one, "a")
-    window.release()
-    assert not window.settle(one, "b")
-    assert release(window) == ([], [], {})
+def test_a_partition_given_up_takes_its_results_with_it() -> None:
+    (here,), (there,) = records(P0, [1]), records(P1, [1])
+    window = window_of(here, there)
+    window.settle(there, "kept")
+    released = window.release()
+    window.forget([P1])
+    window.restore(released)
+    assert len(window) == 1
+    assert not window.settle(there, "late")
+    assert window.holds(here)
 
 
-def test_the_oldest_is_the_earliest_arrival_at_the_head_of_a_partition() -> None:
+def test_only_the_first_open_record_of_a_partition_is_stuck_and_only_after_its_time() -> None:
+    early, later = records(P0, [1, 2])
+    window = window_of(early, now=100.0)
+    window.take([later], 105.0)
+    assert window.stuck(100.0) == []
+    assert window.stuck(101.0) == [early]
+    window.settle(early, "x")
+    assert window.stuck(101.0) == []
+    assert window.stuck(106.0) == [later]
+    window.excuse(200.0)
+    assert window.stuck(150.0) == []
+    assert window.stuck(201.0) == [later]
+
+
+def test_the_oldest_arrival_is_that_of_what_is_open_or_waits_to_be_committed() -> None:
     window: Window[str] = Window()
     assert window.oldest() is None
-    late = record(offset=0, timestamp=ARRIVED + 50)
-    early = record(offset=0, partition=P1, timestamp=ARRIVED)
-    window.take([late, early])
-    assert window.oldest() == ARRIVED
-    window.settle(early, "x")
+    window.assign({P0: Progress.up_to(0), P1: Progress.up_to(0)})
+    old = record(offset=1, timestamp=ARRIVED - 500)
+    new = record(offset=1, partition=P1)
+    window.take([old, new], 0.0)
+    assert window.oldest() == ARRIVED - 500
+    window.settle(old, "x")
+    assert window.oldest() == ARRIVED - 500
     window.release()
-    assert window.oldest() == ARRIVED + 50
+    assert window.oldest() == ARRIVED
 
 
-def test_an_abort_must_give_back_as_many_results_as_records() -> None:
-    window: Window[str] = Window()
-    with pytest.raises(ValueError, match="argument"):
-        window.restore(records(P0, [0, 1]), ["a"])
+def test_many_partitions_are_kept_apart_however_their_records_mix() -> None:
+    lanes = [records(partition, range(50)) for partition in (P0, P1)]
+    mixed = list(itertools.chain(*zip(*lanes, strict=True)))
+    window = window_of(*mixed)
+    for one in mixed:
+        if one.offset != (7 if one.partition == P0 else 9):
+            window.settle(one, one.offset)
+    commits = window.release().commits
+    assert {p: c.progress for p, c in commits.items()} == {
+        P0: Progress(7, ((7, 8),), 50),
+        P1: Progress(9, ((9, 10),), 50),
+    }
