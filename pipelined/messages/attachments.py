@@ -35,6 +35,7 @@ __all__ = [
 #: The UUIDv5 namespace of attachment ids; a constant of this project, never to change.
 NAMESPACE = uuid.UUID("5b3a8a0e-6f1d-5c39-9a38-0d6f1c1b7e52")
 _NAMESPACE_DIGEST = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)  # as RFC 9562 has it
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # likewise
 
 #: Query parameters that sign a URL or bound its life: they differ between two signings of one file.
 _SIGNING = frozenset(
@@ -65,30 +66,36 @@ def parse_link(url: str) -> Link:
     """Take a URL apart; anything is accepted, judging it is the URL policy's business."""
     rest = url.partition("#")[0] if "#" in url else url
     base, _, query = rest.partition("?")
-    slash = base.find("/", base.find("://") + 3)
-    name = _name(base[base.rfind("/") + 1 :] if slash > 0 else "")
+    slash = base.rfind("/")
+    name = _name(base[slash + 1 :] if slash >= base.find("://") + 3 else "")
     if "@" in base:
         base = _without_user(base)
     if not query:
         return Link(base, None, None, name)
-    marked = "&" + query.lower()
-    if marked.count("&") == marked.count("&x-amz-"):
-        # Nothing but the signature, as S3 makes its links: only two of its parameters are of interest.
-        begin, seconds = _value(marked, query, "&x-amz-date="), _value(marked, query, "&x-amz-expires=")
-        expiry, text = _s3_end(begin, seconds) if begin and seconds else (None, None)
-        return Link(base, expiry, text, name)
+    begin, more, last = query.rpartition("&")
+    # The links of one event are signed in one second, so they share all but the signature at their end,
+    # which is the one part of it that says nothing.
+    known = more and last.startswith("X-Amz-Signature=")
+    kept, expiry, text = _signed(begin) if known else _read_query(query)
+    return Link(base + kept, expiry, text, name)
+
+
+def _read_query(query: str) -> tuple[str, dt.datetime | None, str | None]:
+    """What of a query signs nothing, as it stands behind the path; until when it holds, also as text."""
     kept: list[str] = []
     signing: dict[str, str] = {}
     for pair in query.split("&"):
         parameter, _, value = pair.partition("=")
         signs = _signing_name(parameter)
         if signs:
-            signing[signs] = value
+            signing.setdefault(signs, value)
         else:
             kept.append(pair)
     expiry = _expiry(signing)
-    unsigned = f"{base}?{'&'.join(kept)}" if kept else base
-    return Link(unsigned, expiry, None if expiry is None else iso(expiry), name)
+    return f"?{'&'.join(kept)}" if kept else "", expiry, None if expiry is None else iso(expiry)
+
+
+_signed = functools.lru_cache(maxsize=1000)(_read_query)
 
 
 def _without_user(base: str) -> str:
@@ -96,16 +103,6 @@ def _without_user(base: str) -> str:
     scheme, colon, after = base.partition("://") if "://" in base else ("", "", base)
     authority, slash, path = after.partition("/")
     return scheme + colon + authority.rpartition("@")[2] + slash + path
-
-
-def _value(marked: str, query: str, name: str) -> str:
-    """A parameter's value as it stands in ``query``; ``marked`` is that in lower case behind a ``&``."""
-    start = marked.find(name)
-    if start < 0:
-        return ""
-    start += len(name) - 1
-    end = query.find("&", start)
-    return query[start:] if end < 0 else query[start:end]
 
 
 @functools.lru_cache(maxsize=1000)
@@ -128,7 +125,9 @@ def expiry(url: str) -> dt.datetime | None:
 def _expiry(query: dict[str, str]) -> dt.datetime | None:
     try:
         if "x-amz-date" in query and "x-amz-expires" in query:
-            return _s3_end(query["x-amz-date"], query["x-amz-expires"])[0]
+            # The basic format; fromisoformat() reads it, and strptime() takes twenty times as long.
+            begin = dt.datetime.fromisoformat(query["x-amz-date"])
+            return _utc(begin + dt.timedelta(0, int(query["x-amz-expires"])))
         if "se" in query and "sig" in query:
             return _utc(dt.datetime.fromisoformat(unquote(query["se"])))
         if "systemdate" in query and "expires" in query:
@@ -140,17 +139,6 @@ def _expiry(query: dict[str, str]) -> dt.datetime | None:
     return None
 
 
-@functools.lru_cache(maxsize=1000)
-def _s3_end(begin: str, seconds: str) -> tuple[dt.datetime | None, str | None]:
-    """The end of an S3 signature, and the same as text; the links of one event are signed in one second."""
-    try:
-        # The basic format; fromisoformat() reads it, and strptime() takes twenty times as long.
-        end = _utc(dt.datetime.fromisoformat(begin) + dt.timedelta(0, int(seconds)))
-    except (ValueError, OverflowError):
-        return None, None
-    return end, iso(end)
-
-
 def _utc(moment: dt.datetime) -> dt.datetime:
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
@@ -160,9 +148,8 @@ def attachment_id(trace_id: str, link: Link) -> str:
     name = f"{trace_id}\n{link.unsigned}".encode("utf-8", "replace")
     digest = _NAMESPACE_DIGEST.copy()
     digest.update(name)
-    text = digest.digest()[:16].hex()
-    variant = "89ab"[int(text[16], 16) & 3]
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+    text = digest.hexdigest()
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 def sanitise(part: str, fallback: str) -> str:

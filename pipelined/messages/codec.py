@@ -73,7 +73,10 @@ def parse_time(text: str) -> dt.datetime:
     Accepts 0 to 7 fraction digits; Python keeps six (a position never goes through here).
     """
     moment = dt.datetime.fromisoformat(text.strip())
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    zone = moment.tzinfo
+    if zone is dt.UTC:  # as nearly all are: "Z" and "+00:00" make this very object
+        return moment
+    return moment.replace(tzinfo=dt.UTC) if zone is None else moment.astimezone(dt.UTC)
 
 
 def to_text(value: object) -> str | None:

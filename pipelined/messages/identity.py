@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from binascii import unhexlify
 
 __all__ = ["canonical", "identity"]
 
@@ -24,7 +25,7 @@ def identity(key: bytes) -> bytes:
     """16 bytes that stand for a canonical trace id: those of the UUID, else a BLAKE2b digest."""
     if len(key) == 36 and key[8:24:5] == b"----":
         try:
-            found = bytes.fromhex(key.decode().replace("-", ""))
+            found = unhexlify(key.replace(b"-", b""))
         except ValueError:
             pass
         else:
