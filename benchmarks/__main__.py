@@ -8,12 +8,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import demo, download, idle, ingester, latency, recovery, writer
+from benchmarks import demo, download, idle, ingester, latency, recovery, slow_download, writer
 from benchmarks.ground import Ground
 from benchmarks.machine import about, load_average
 from benchmarks.report import render, write
 
-BENCHMARKS = {module.NAME: module for module in (ingester, writer, latency, download, idle, recovery, demo)}
+BENCHMARKS = {
+    module.NAME: module
+    for module in (ingester, writer, latency, download, slow_download, idle, recovery, demo)
+}
 
 
 def main() -> int:
