@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pipelined.config import Config
+from pipelined.crashpoints import enter
 from pipelined.errors import ExitCode
 from pipelined.sources.file import Loaded, load_file
 
@@ -39,6 +40,7 @@ def load(obj: Callable[[], Config], file: str, restart: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda caught, _frame: stopped.append(caught))
     config = obj()
+    enter("load")
     display = _Display(file)
     loaded = load_file(
         config,

@@ -16,6 +16,7 @@ import click
 
 from pipelined.cli.settings import Settings
 from pipelined.config import WORKER_TYPES, Config
+from pipelined.crashpoints import armed
 from pipelined.errors import ConfigError, ExitCode, UnavailableError, UsageError
 from pipelined.logs.setup import setup
 from pipelined.stats.slots import SharedStats
@@ -85,6 +86,7 @@ def _local_stack(settings: Settings, directory: Path) -> Iterator[Settings]:
 
 def _serve(config: Config, workers: tuple[str, ...]) -> int:
     setup(config.logs, worker="supervisor", index=0)
+    armed()  # raises for a crash point that does not exist
     preload([_HEAVY])
     from pipelined.workers.catalogue import run_worker
 

@@ -26,7 +26,7 @@ DEFAULT_FILE = Path("/etc/pipelined.toml")
 FILE_VARIABLE = "PIPELINED_CONFIG"
 #: Variables of this prefix that are no keys: the file to load, and where the local stack keeps what it
 #: fetched.
-RESERVED = frozenset({FILE_VARIABLE, "PIPELINED_CACHE"})
+RESERVED = frozenset({FILE_VARIABLE, "PIPELINED_CACHE", "PIPELINED_CRASH_POINTS"})
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"

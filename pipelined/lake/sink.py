@@ -21,15 +21,17 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 
 from pipelined.config.work import Tables
+from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import AuthError, PipelinedError
 from pipelined.lake.durable import LocalDisk, local_path
 from pipelined.lake.faults import classify, is_conflict, plain
+from pipelined.lake.halfway import write_data_only
 from pipelined.lake.keys import KnownKeys
 from pipelined.lake.table import TableSource
 from pipelined.lake.upsert import Upsert
@@ -108,7 +110,7 @@ class DeltaSink:
         self._source = TableSource(
             url, schema, partition_by=partition_by, statistics=statistics, settings=settings
         )
-        path = local_path(url)
+        self._path = path = local_path(url)
         self._disk = None if path is None else LocalDisk(path)
         self._upsert = Upsert(merge_keys, partition_by[0], schema.names, _WRITER) if merge_keys else None
         self._keys = KnownKeys(settings.known_keys)
@@ -156,6 +158,7 @@ class DeltaSink:
                     break
                 if pending:
                     self._write(table, pending)
+                    crashpoint(Point.LOGGED)
                 if self._disk is not None:
                     self._disk.sync(table.version())
             except (PipelinedError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -285,7 +288,15 @@ class DeltaSink:
         """Also without any row: then only the positions are committed."""
         for field in self._source.foreign:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-        write_deltalake(table, rows, mode="append", writer_properties=_WRITER, commit_properties=properties)
+        options: dict[str, Any] = {
+            "mode": "append",
+            "writer_properties": _WRITER,
+            "commit_properties": properties,
+        }
+        if self._path is not None and rows.num_rows:
+            half = functools.partial(write_data_only, table, rows, self._path, options)
+            crashpoint(Point.DATA_WRITTEN, half)
+        write_deltalake(table, rows, **options)
 
     def _validate(self, chunk: Chunk) -> None:
         offsets = chunk.offsets

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from pipelined.config import Config
+from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import UnavailableError, UsageError
 from pipelined.kafka.checkpoints import read_checkpoint
 from pipelined.kafka.settings import Names
@@ -133,6 +134,7 @@ class _Loader:
                     outputs.append(self._checkpoint(position))
                 self._send(outputs)
                 self._progress(position, self._loaded)
+                crashpoint(Point.LOADED)
                 if self._should_stop():
                     self._loaded.complete = False
                     break

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelined.config import Config
+from pipelined.crashpoints import enter
 from pipelined.errors import UnavailableError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.kafka import limits, topics
@@ -91,6 +92,7 @@ def run_worker(
     gc.set_threshold(50_000, 20, 50)
     slot = stats.slot(worker_type, index).child
     setup(config.logs, worker=worker_type, index=index)
+    enter(worker_type)
     place = _Place(config, worker_type, index, stats, slot, should_stop)
     # A restarted worker was here before: its topics fitted then, and it is wanted back at once.
     if worker_type != "endpoint" and slot.generation == 1 and not _topics_fit(place):

@@ -29,7 +29,7 @@ ORDER = (
     {"workers"},
     {"sources", "stages", "kafka", "lake", "storage", "fetch"},
     {"messages"},
-    {"stats", "logs", "config"},
+    {"stats", "logs", "config", "crashpoints"},
     {"errors"},
 )
 LEVELS = {package: level for level, packages in enumerate(ORDER) for package in packages}
