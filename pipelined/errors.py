@@ -5,7 +5,8 @@
     ├── UsageError             64  the command was called wrongly
     ├── UnavailableError       69  something needed to begin with cannot be reached or fetched
     ├── AlreadyRunningError    73  another daemon owns the state folder
-    ├── FencedError            75  another process took over this one's identity; restart to win it back
+    ├── FencedError            75  its identity was taken over, or given up by the brokers; restart
+    ├── TableRestoredError      1  a table went back to an older version; restart to read on from there
     └── RecordError                one record could not be handled; its category routes it
         ├── TransientError         next retry tier, after the last one the DLQ
         ├── PermanentError         DLQ and a ``failed_permanent`` result at once
@@ -36,6 +37,7 @@ __all__ = [
     "PipelinedError",
     "PoisonError",
     "RecordError",
+    "TableRestoredError",
     "TransientError",
     "UnavailableError",
     "UsageError",
@@ -103,9 +105,13 @@ class AlreadyRunningError(PipelinedError):
 
 
 class FencedError(PipelinedError):
-    """Another process took over this one's transactional id or group instance id."""
+    """This process' transactional id or group instance id is not its own any more."""
 
     exit_code = ExitCode.TEMPFAIL
+
+
+class TableRestoredError(PipelinedError):
+    """A table was put back to an older version while it was written to; restart to read on from there."""
 
 
 class RecordError(PipelinedError):

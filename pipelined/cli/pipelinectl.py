@@ -12,6 +12,7 @@ from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
 from pipelined.cli.members import members
 from pipelined.cli.settings import config_options
+from pipelined.cli.tables import tables
 from pipelined.cli.topics import topics
 
 __all__ = ["main", "pipelinectl"]
@@ -21,10 +22,10 @@ __all__ = ["main", "pipelinectl"]
 @click.version_option(__version__, prog_name="pipelinectl")
 @config_options
 def pipelinectl() -> None:
-    """Operate pipelined: the daemon, its topics, its configuration, its books."""
+    """Operate pipelined: the daemon, its topics, its tables, its configuration, its books."""
 
 
-for command in (config, ledger, load, members, start, status, stop, topics):
+for command in (config, ledger, load, members, start, status, stop, tables, topics):
     pipelinectl.add_command(command)
 
 main = main_wrapper(pipelinectl)

@@ -131,11 +131,15 @@ def _retries(config: Config) -> Iterator[Problem]:
         )
 
 
+#: Types of which a daemon has one process.
+_SINGLE = ("event-writer", "result-processor", "table-maintenance", "endpoint")
+
+
 def _workers(config: Config) -> Iterator[Problem]:
     for worker_type in WORKER_TYPES:
         worker = config.worker(worker_type)
         key = f"workers.{worker_type.replace('-', '_')}"
-        if worker_type in ("event-writer", "result-processor", "endpoint") and worker.processes > 1:
+        if worker_type in _SINGLE and worker.processes > 1:
             yield Problem(
                 (f"{key}.processes",),
                 f"{key}.processes: {worker.processes} is not allowed: expected 0 or 1",

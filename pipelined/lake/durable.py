@@ -63,6 +63,13 @@ class LocalDisk:
             _fsync(folder)
         self._synced = version
 
+    def sync_checkpoint(self, version: int) -> None:
+        """Make the checkpoint of ``version`` durable. Raises OSError."""
+        for file in self._log.glob(f"{version:020}.checkpoint*.parquet"):
+            _fsync(file)
+        _fsync(self._log / "_last_checkpoint")
+        _fsync(self._log)
+
     def _data_files(self, commit: Path) -> Iterator[Path]:
         try:
             lines = commit.read_bytes().splitlines()

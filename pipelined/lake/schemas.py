@@ -15,13 +15,15 @@ TIME = pa.timestamp("us", "UTC")
 class TableSpec:
     """One table: its columns in order, how it is partitioned, and what identifies a row.
 
-    ``merge_keys`` make the table an upsert table: one row for each key, the latest. ``statistics`` are the
-    columns whose least and greatest value stand in the log, so that readers skip files.
+    No two rows have the same ``identity``, where there is one. ``merge_keys`` make the table an upsert
+    table: one row for each key, the latest. ``statistics`` are the columns whose least and greatest value
+    stand in the log, so that readers skip files.
     """
 
     suffix: str
     schema: pa.Schema
     statistics: tuple[str, ...]
+    identity: tuple[str, ...] = ()
     merge_keys: tuple[str, ...] = ()
     partition_by: tuple[str, ...] = ("event_date",)
 
@@ -52,6 +54,7 @@ EVENTS = TableSpec(
         ]
     ),
     statistics=("event_time", "ingested_at", "trace_id"),
+    identity=("trace_id",),
 )
 
 _RESULT: list[tuple[str, pa.DataType]] = [
@@ -71,6 +74,7 @@ ATTACHMENTS = TableSpec(
     "attachments",
     pa.schema([*_RESULT, ("event_date", pa.date32()), ("updated_at", TIME)]),
     statistics=("original_timestamp", "updated_at", "trace_id", "attachment_id"),
+    identity=("trace_id", "attachment_id"),
     merge_keys=("trace_id", "attachment_id"),
 )
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from pipelined.config.work import Tables
 from pipelined.crashpoints import Point, crashpoint
@@ -33,22 +33,19 @@ from pipelined.lake.durable import LocalDisk, local_path
 from pipelined.lake.faults import classify, is_conflict, plain
 from pipelined.lake.halfway import write_data_only
 from pipelined.lake.keys import KnownKeys
-from pipelined.lake.table import TableSource
+from pipelined.lake.positions import Partition, Positions
+from pipelined.lake.table import WRITER, TableSource
 from pipelined.lake.upsert import Upsert
 
 __all__ = ["Chunk", "Committed", "DeltaSink", "Observer", "Partition"]
 
 _log = logging.getLogger("pipelined.lake")
 
-#: A topic and the number of one of its partitions.
-Partition = tuple[str, int]
-
 _FENCE = "pipelined/fence"
 _COMMIT_RETRIES = 30
 #: Writes tried in one :meth:`DeltaSink.commit` when other writers come first, and when it fails otherwise.
 _CONFLICT_TRIES = 10
 _FAULT_TRIES = 3
-_WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
 class Chunk(NamedTuple):
@@ -104,7 +101,6 @@ class DeltaSink:
         that it is partitioned by (a date that does not change for a key).
         """
         self.url = url
-        self._app = app
         self._settings = settings
         self._observer = observer
         self._source = TableSource(
@@ -112,13 +108,13 @@ class DeltaSink:
         )
         self._path = path = local_path(url)
         self._disk = None if path is None else LocalDisk(path)
-        self._upsert = Upsert(merge_keys, partition_by[0], schema.names, _WRITER) if merge_keys else None
+        self._upsert = Upsert(merge_keys, partition_by[0], schema.names, WRITER) if merge_keys else None
         self._keys = KnownKeys(settings.known_keys)
         self._table: DeltaTable | None = None
         self._due = 0.0  # when the handle is too old, on the monotonic clock
         self._commits = 0  # through this handle
-        self._version = -1  # of the table, when what follows was true of it
-        self._stored: dict[Partition, int] = {}
+        self._positions = Positions(app, self._source)
+        self._restored = 0  # the table's last RESTORE, when the known keys were read
         self._fence = 0
 
     def open(self) -> None:
@@ -136,7 +132,7 @@ class DeltaSink:
         """
         with self._classified():
             table = self._reopen()
-            return {partition: self._position(table, partition) for partition in partitions}
+            return {partition: self._positions.ask(table, partition) for partition in partitions}
 
     def commit(self, chunks: Sequence[Chunk]) -> Committed:
         """Store the chunks and their positions, all or nothing, leaving out rows that are stored already.
@@ -204,52 +200,38 @@ class DeltaSink:
         if self._upsert is not None:
             # Whatever the handle has not seen would make the fence, or a MERGE, fail: look before.
             self._table.update_incremental()
-            self._remember(self._table)
+        self._take_in(self._table)
         return self._table
 
     def _reopen(self) -> DeltaTable:
         table = self._source.open()
         if self._disk is not None:
             self._disk.sync(table.version())
-        self._remember(table)
+        self._take_in(table)
         self._table = table
         self._commits = 0
         self._due = time.monotonic() + self._settings.reopen_seconds
         return table
 
-    def _remember(self, table: DeltaTable) -> None:
+    def _take_in(self, table: DeltaTable) -> None:
         """Keep what we know of the table if only we have written since, or else forget it."""
-        version = table.version()
-        if version == self._version:
+        if not self._positions.look(table) or self._upsert is None:
             return
-        self._stored.clear()
-        if self._upsert is not None:
-            fence = table.transaction_version(_FENCE) or 0
-            if fence != self._fence:
-                self._keys.clear()
-            self._fence = fence
-        self._version = version
+        fence = table.transaction_version(_FENCE) or 0
+        if fence != self._fence or self._positions.restored != self._restored:
+            self._keys.clear()
+        self._fence = fence
+        self._restored = self._positions.restored
 
     def _forget(self) -> None:
         """After any failure look at the table anew; its fence tells then whether the known keys count."""
         self._table = None
-        self._stored.clear()
-        self._version = -1
-
-    def _position(self, table: DeltaTable, partition: Partition) -> int:
-        position = self._stored.get(partition)
-        if position is None:
-            position = self._stored[partition] = table.transaction_version(self._app_id(partition)) or 0
-        return position
-
-    def _app_id(self, partition: Partition) -> str:
-        topic, number = partition
-        return f"{self._app}/{topic}/{number}"
+        self._positions.forget()
 
     def _pending(self, table: DeltaTable, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """What of the chunks is not stored yet, by the positions that this handle has."""
         for chunk in chunks:
-            stored = self._position(table, chunk.partition)
+            stored = self._positions.of(table, chunk.partition)
             if chunk.next_offset > stored:
                 first = bisect.bisect_left(chunk.offsets, stored)
                 yield chunk._replace(rows=chunk.rows.slice(first), offsets=chunk.offsets[first:])
@@ -261,7 +243,7 @@ class DeltaSink:
         moved: dict[Partition, int] = {}
         for chunk in pending:
             moved[chunk.partition] = max(chunk.next_offset, moved.get(chunk.partition, 0))
-        transactions = [Transaction(self._app_id(partition), offset) for partition, offset in moved.items()]
+        transactions = self._positions.transactions(moved)
         keys: dict[int, set[int]] = {}
         if self._upsert is not None:
             transactions.append(Transaction(_FENCE, self._fence + 1))
@@ -275,11 +257,7 @@ class DeltaSink:
         if table.version() == before:  # a MERGE that changes nothing commits nothing
             self._append(table, rows, properties)
         self._commits += 1
-        if table.version() == before + 1:
-            self._stored.update(moved)
-        else:
-            self._stored.clear()  # others committed as well; what they moved must be read again
-        self._version = table.version()
+        self._positions.committed(moved, before, table.version())
         if self._upsert is not None:
             self._fence += 1
             self._keys.add(keys)
@@ -290,7 +268,7 @@ class DeltaSink:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
         options: dict[str, Any] = {
             "mode": "append",
-            "writer_properties": _WRITER,
+            "writer_properties": WRITER,
             "commit_properties": properties,
         }
         if self._path is not None and rows.num_rows:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-from deltalake import DeltaTable, Field, Schema
+from deltalake import DeltaTable, Field, Schema, WriterProperties
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelined.config import secrets
 from pipelined.config.work import Tables
 from pipelined.errors import AuthError, ConfigError
 from pipelined.lake.durable import local_path
+from pipelined.lake.files import TableFiles
 
-__all__ = ["TableSource", "storage_options"]
+__all__ = ["WRITER", "TableSource", "storage_options"]
 
 _log = logging.getLogger("pipelined.lake")
+
+#: How every data file is written, by sinks and by compaction.
+WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 _AZURE = frozenset({"abfs", "abfss", "adl", "az", "azure", "https"})
 
@@ -85,11 +89,34 @@ class TableSource:
         self._check(table)
         return table
 
+    def at(self, version: int) -> DeltaTable:
+        """The table as it was at an older version, unchecked; raises the table layer's DeltaError."""
+        options = storage_options(self.url, self._settings.credential)
+        return DeltaTable(self.location, version=version, storage_options=options)
+
+    def existing(self) -> DeltaTable:
+        """The table as it is, unchecked and never created; raises the table layer's own."""
+        return DeltaTable(self.location, storage_options=storage_options(self.url, self._settings.credential))
+
+    def exists(self) -> bool:
+        """Whether there is a table; raises the table layer's own."""
+        options = storage_options(self.url, self._settings.credential)
+        return DeltaTable.is_deltatable(self.location, storage_options=options)
+
+    def files(self) -> TableFiles:
+        """Its files, reached as the table is."""
+        return TableFiles(self.url, storage_options(self.url, self._settings.credential))
+
+    def problems(self, table: DeltaTable) -> list[str]:
+        """What of the table's columns and partitions does not fit, a sentence each."""
+        return [*self._misfits(table, {field.name: field for field in table.schema().fields})]
+
     def _create(self, options: dict[str, str]) -> DeltaTable:
-        retention = max(1, round(self._settings.log_retention_hours * 3600))
         configuration: dict[str, str | None] = {
             "delta.checkpointInterval": str(self._settings.checkpoint_commits),
-            "delta.logRetentionDuration": f"interval {retention} seconds",
+            "delta.logRetentionDuration": _interval(self._settings.log_retention_hours),
+            # Until then every checkpoint carries the names of the files that were compacted away.
+            "delta.deletedFileRetentionDuration": _interval(self._settings.vacuum_hours),
         }
         if self._statistics:
             configuration["delta.dataSkippingStatsColumns"] = ",".join(self._statistics)
@@ -109,27 +136,30 @@ class TableSource:
         return table
 
     def _check(self, table: DeltaTable) -> None:
-        wanted = Schema.from_arrow(self.schema).fields
         found = {field.name: field for field in table.schema().fields}
-        problems = []
-        for field in wanted:
-            there = found.pop(field.name, None)
-            if there is None:
-                problems.append(f"column {field.name} is missing; wanted: {_kind(field)}")
-            elif _kind(there) != _kind(field):
-                problems.append(f"column {field.name} is {_kind(there)}; wanted: {_kind(field)}")
-        problems += [
-            f"column {field.name}, which is not ours, must allow null"
-            for field in found.values()
-            if not field.nullable
-        ]
-        partitions = table.metadata().partition_columns
-        if partitions != self._partition_by:
-            problems.append(f"it is partitioned by {partitions}; wanted: {self._partition_by}")
-        if problems:
+        if problems := [*self._misfits(table, found)]:
             advice = "alter the table, or move it away and it is created anew"
             raise ConfigError([f"table {self.url}: {problem}; {advice}" for problem in problems])
         self.foreign = [field for field in pa.schema(table.schema().to_arrow()) if field.name in found]
+
+    def _misfits(self, table: DeltaTable, found: dict[str, Field]) -> Iterator[str]:
+        """What does not fit; leaves the columns that are not ours in ``found``."""
+        for field in Schema.from_arrow(self.schema).fields:
+            there = found.pop(field.name, None)
+            if there is None:
+                yield f"column {field.name} is missing; wanted: {_kind(field)}"
+            elif _kind(there) != _kind(field):
+                yield f"column {field.name} is {_kind(there)}; wanted: {_kind(field)}"
+        for field in found.values():
+            if not field.nullable:
+                yield f"column {field.name}, which is not ours, must allow null"
+        partitions = table.metadata().partition_columns
+        if partitions != self._partition_by:
+            yield f"it is partitioned by {partitions}; wanted: {self._partition_by}"
+
+
+def _interval(hours: float) -> str:
+    return f"interval {max(1, round(hours * 3600))} seconds"
 
 
 def _kind(field: Field) -> str:

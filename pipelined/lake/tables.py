@@ -5,13 +5,25 @@ from __future__ import annotations
 from pipelined.config.tree import Config
 from pipelined.lake.schemas import TableSpec
 from pipelined.lake.sink import DeltaSink, Observer
+from pipelined.lake.table import TableSource
 
-__all__ = ["sink", "table_url"]
+__all__ = ["sink", "source", "table_url"]
 
 
 def table_url(config: Config, table: TableSpec) -> str:
     """The URL of a table: a folder of its name in ``tables.url``."""
     return f"{config.tables.url.rstrip('/')}/{table.name(config.domain)}"
+
+
+def source(config: Config, table: TableSpec) -> TableSource:
+    """A table, for who looks after it; nothing is opened yet."""
+    return TableSource(
+        table_url(config, table),
+        table.schema,
+        partition_by=table.partition_by,
+        statistics=table.statistics,
+        settings=config.tables,
+    )
 
 
 def sink(config: Config, table: TableSpec, *, app: str, observer: Observer | None = None) -> DeltaSink:

@@ -16,22 +16,28 @@ from pipelined.crashpoints import enter
 from pipelined.errors import UnavailableError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.kafka import limits, topics
-from pipelined.kafka.history import read_back
+from pipelined.kafka.election import election_group
+from pipelined.kafka.history import History
 from pipelined.kafka.leaving import leave
+from pipelined.kafka.partitioner import partition_of
 from pipelined.kafka.settings import Names, host_name
 from pipelined.lake import schemas
-from pipelined.lake.tables import sink
+from pipelined.lake.maintenance import Maintenance
+from pipelined.lake.tables import sink, source
 from pipelined.logs.setup import setup
 from pipelined.stages.contract import Record, Stage, Stream
 from pipelined.stages.download import DownloadStage
 from pipelined.stages.events_table import EventRows
 from pipelined.stages.failures import Envelope
 from pipelined.stages.ingest import IngestStage
+from pipelined.stages.relocate import Relocating
 from pipelined.stages.results_table import ResultRows
 from pipelined.stages.retry import RetryStage
 from pipelined.stages.upload import UploadStage
 from pipelined.stats.slots import Child, SharedStats
 from pipelined.workers.endpoint import serve
+from pipelined.workers.maintenance import MaintenanceRuntime
+from pipelined.workers.office import in_turn
 from pipelined.workers.routing import Router
 from pipelined.workers.runtime import Runtime
 from pipelined.workers.tables import CommitObserver, Converted, TableRuntime
@@ -52,6 +58,10 @@ HEAVY_MODULES: tuple[str, ...] = (
     "http.server",
     "pipelined.workers.catalogue",
 )
+
+_WITHOUT_KAFKA = ("table-maintenance", "endpoint")
+#: What one host at a time does.
+_IN_TURN = ("event-writer", "result-processor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +105,10 @@ def run_worker(
     enter(worker_type)
     place = _Place(config, worker_type, index, stats, slot, should_stop)
     # A restarted worker was here before: its topics fitted then, and it is wanted back at once.
-    if worker_type != "endpoint" and slot.generation == 1 and not _topics_fit(place):
+    if worker_type not in _WITHOUT_KAFKA and slot.generation == 1 and not _topics_fit(place):
         return 0
     _BUILDERS[worker_type](place)
-    if worker_type != "endpoint" and stats.slot(worker_type, index).parent.leaving:
+    if worker_type not in _WITHOUT_KAFKA and stats.slot(worker_type, index).parent.leaving:
         _leave(place)
     return 0
 
@@ -106,14 +116,17 @@ def run_worker(
 def _leave(place: _Place) -> None:
     """Stopped for good: let others have the partitions now. A broker that is away is no reason to fail."""
     names = Names(place.config)
-    group = names.group(place.worker_type)
     instance = names.instance(place.worker_type, place.index)
-    try:
-        leave(place.config, group, [instance])
-    except UnavailableError as error:
-        _logger.warning("stopped, but %s", error, extra={"group": group})
-    else:
-        _logger.info("left the group %s", group, extra={"group": group})
+    groups = [names.group(place.worker_type)]
+    if place.worker_type in _IN_TURN:
+        groups.append(election_group(place.config, place.worker_type))
+    for group in groups:
+        try:
+            leave(place.config, group, [instance])
+        except UnavailableError as error:
+            _logger.warning("stopped, but %s", error, extra={"group": group})
+        else:
+            _logger.info("left the group %s", group, extra={"group": group})
 
 
 def _topics_fit(place: _Place) -> bool:
@@ -136,16 +149,18 @@ def _topics_fit(place: _Place) -> bool:
 def _event_ingester(place: _Place) -> None:
     config = place.config
     hours = config.ingest.dedup_horizon_hours
+    history = History(config, hours, place.slot.beat)
     stage = IngestStage(
         domain=config.domain,
         horizon_hours=hours,
         largest=config.kafka.max_message_bytes,
         policy=UrlPolicy(config.urls),
         envelope=place.envelope,
-        history=read_back(config, Stream.INGESTED, hours, place.slot.beat),
+        history=history,
         stats=place.slot,
     )
-    place.run(stage, Stream.RAW, Stream.EVENTS_DLQ)
+    whole = Relocating(stage, lambda: history.moving, partition_of)
+    place.run(whole, Stream.RAW, Stream.EVENTS_DLQ)
 
 
 def _event_writer(place: _Place) -> None:
@@ -174,21 +189,26 @@ def _run_tables(
     config = place.config
     app = Names(config).group(place.worker_type)
     observer = CommitObserver(place.slot)
-    TableRuntime(
-        config,
-        worker_type=place.worker_type,
-        index=place.index,
-        stream=stream,
-        convert=lambda records: convert(list(records)),
-        sinks=[sink(config, table, app=app, observer=observer) for table in tables],
-        envelope=place.envelope,
-        stats=place.slot,
-        should_stop=place.should_stop,
-    ).run()
+
+    def work(should_stop: Callable[[], bool]) -> None:
+        TableRuntime(
+            config,
+            worker_type=place.worker_type,
+            index=place.index,
+            stream=stream,
+            convert=lambda records: convert(list(records)),
+            sinks=[sink(config, table, app=app, observer=observer) for table in tables],
+            envelope=place.envelope,
+            stats=place.slot,
+            should_stop=should_stop,
+        ).run()
+
+    # Several committing to one table would be right, and in each other's way: half of their upserts conflict.
+    in_turn(config, place.worker_type, place.index, place.slot, place.should_stop, work)
 
 
 def _retry_scheduler(place: _Place) -> None:
-    place.run(RetryStage(), Stream.RETRY)
+    place.run(RetryStage(place.config.retry), Stream.RETRY)
 
 
 def _download(place: _Place) -> None:
@@ -197,6 +217,12 @@ def _download(place: _Place) -> None:
 
 def _upload(place: _Place) -> None:
     place.run(UploadStage(place.config, place.slot), Stream.CACHED)
+
+
+def _table_maintenance(place: _Place) -> None:
+    settings = place.config.tables
+    tables = [Maintenance(source(place.config, table), settings) for table in schemas.TABLES]
+    MaintenanceRuntime(settings, tables, place.slot, place.should_stop).run()
 
 
 def _endpoint(place: _Place) -> None:
@@ -210,5 +236,6 @@ _BUILDERS: dict[str, Callable[[_Place], None]] = {
     "download": _download,
     "upload": _upload,
     "result-processor": _result_processor,
+    "table-maintenance": _table_maintenance,
     "endpoint": _endpoint,
 }

@@ -25,6 +25,7 @@ def test_a_missing_table_is_created_partitioned_with_its_properties(tmp_path: Pa
     assert table.metadata().configuration == {
         "delta.checkpointInterval": "7",
         "delta.logRetentionDuration": "interval 5400 seconds",
+        "delta.deletedFileRetentionDuration": "interval 172800 seconds",
         "delta.dataSkippingStatsColumns": "event_time,ingested_at,trace_id",
     }
     assert [field.name for field in table.schema().fields] == EVENTS.schema.names

@@ -35,12 +35,14 @@ OTHER: dict[str, Any] = {
     "endpoint.host": "::1",
     "workers.event_writer.processes": 0,
     "workers.result_processor.processes": 0,
+    "workers.table_maintenance.processes": 0,
     "workers.endpoint.processes": 0,
 }
 # What another value needs beside it.
 WITH: dict[str, dict[str, Any]] = {
     "topics.events_raw.partitions": {"topics.events_ingested.partitions": 7},
     "topics.events_ingested.partitions": {"topics.events_raw.partitions": 7},
+    "workers.table_maintenance.batch_records": {"workers.table_maintenance.window_records": 2},
     "workers.endpoint.batch_records": {"workers.endpoint.window_records": 2},
 }
 # Keys whose every other value is refused: seen, but never let through.
