@@ -30,7 +30,14 @@ _FENCED = frozenset(
         KafkaError._FENCED,
         KafkaError.PRODUCER_FENCED,
         KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
+_REFUSED = frozenset(
+    {
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
 _ANY_PARTITION = -1
@@ -195,8 +202,14 @@ class Transactor:
 def _fatal(reason: Any, transactional_id: str) -> FencedError | UnavailableError:
     if reason.code() in _FENCED or reason.code() == KafkaError.FENCED_INSTANCE_ID:
         return FencedError(
-            f"another process took over the transactional id {transactional_id}: {reason.str()}; "
-            "this one ends. Two daemons with one kafka.host? Give each host its own."
+            f"another process took over the transactional id {transactional_id}, or the brokers gave up its "
+            f"transaction while they were out of reach: {reason.str()}; this one ends. If that happens again "
+            "and again: two daemons with one kafka.host? Give each host its own."
+        )
+    if reason.code() in _REFUSED:
+        return UnavailableError(
+            f"Kafka refuses the transactional producer {transactional_id}: {reason.str()}; allow the user "
+            "kafka.sasl_username to write with this transactional id, to its topics and its group (ACLs)"
         )
     return UnavailableError(
         f"the transactional producer {transactional_id} cannot go on: {reason.name()}: {reason.str()}; "

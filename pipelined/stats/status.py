@@ -30,7 +30,7 @@ _EXITS = {
     ExitCode.UNAVAILABLE: "something it needs cannot be reached",
     ExitCode.SOFTWARE: "an unexpected exception",
     ExitCode.CANTCREAT: "another daemon runs",
-    ExitCode.TEMPFAIL: "another process took over its identity",
+    ExitCode.TEMPFAIL: "its identity was taken over, or given up by the brokers",
     ExitCode.CONFIG: "configuration",
     ExitCode.DRAIN_TIMEOUT: "did not drain in time",
     ExitCode.INTERRUPTED: "interrupted",

@@ -71,7 +71,7 @@ def test_a_crash_is_shown_as_back_off_with_the_reason_and_the_next_try(daemon: C
     ).start()
     worker = run.worker("sink")
     assert worker["state"] == "BACKOFF"
-    assert worker["reason"] == "exit 75: another process took over its identity"
+    assert worker["reason"] == "exit 75: its identity was taken over, or given up by the brokers"
     assert worker["next_try"] > worker["since"]
     assert (worker["pid"], worker["ready"]) == (None, False)
     assert run.status()["state"] == "degraded"
