@@ -34,7 +34,8 @@ def plan(obj: Callable[[], Config], as_json: bool) -> int:
 def apply(obj: Callable[[], Config]) -> None:
     """Make the cluster's topics as they are declared, where that loses nothing.
 
-    Topics are created, grown and set; never deleted, never shrunk.
+    Topics are created, grown and set; never deleted, never shrunk. The two event topics grow only while no
+    event-ingester runs on any host (`pipelinectl stop event-ingester`); everything else may go on.
     """
     config = obj()
     changes = kafka_topics.plan(config)

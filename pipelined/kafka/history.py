@@ -2,56 +2,157 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipelined.config import Config
-from pipelined.errors import UnavailableError
+from pipelined.errors import ConfigError, UnavailableError
+from pipelined.kafka.layout import Layout, difference, read_layout
 from pipelined.kafka.settings import Names, consumer_settings
 
-__all__ = ["read_back"]
+__all__ = ["History", "Span", "newest_arrivals", "whole_spans"]
+
+_logger = logging.getLogger("pipelined.kafka")
 
 _TIMEOUT = 10.0
 _BATCH = 10000
 _NO_LEADER_YET = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+#: The broker looks for transactions that have timed out every so often (its default), in seconds.
+_ABORT_INTERVAL = 10.0
+
+#: First and last offset of a partition that are to be read, the last one exclusive.
+Span = tuple[int, int]
+Beat = Callable[[], None]
 
 
-def read_back(
-    config: Config, stream: str, hours: float, beat: Callable[[], None]
-) -> Callable[[Sequence[int]], Iterator[tuple[int, list[tuple[bytes, int]]]]]:
-    """A reader of the last ``hours`` of some partitions, up to what is committed now.
+class History:
+    """A reader of the last ``hours`` of some partitions, up to what stands on them now.
 
-    It yields, in batches, a partition's number and keys with their arrival (ms), each partition in order.
     The time is counted back from the partition's last record, not from now, so that after a long stop the
     backlog is still judged against the whole horizon.
     """
-    topic = Names(config).topic(stream)
 
-    def read(numbers: Sequence[int]) -> Iterator[tuple[int, list[tuple[bytes, int]]]]:
-        # Without membership: nothing is committed, and nothing is asked of the coordinator.
-        settings = consumer_settings(config, f"{config.domain}.read-back", None)
-        # A broker answers a fetch at the end of a partition only after this wait.
+    def __init__(self, config: Config, hours: float, beat: Beat) -> None:
+        self._config = config
+        self._names = Names(config)
+        self._horizon = round(hours * 3_600_000)
+        self._beat = beat
+        self._layout: Layout | None = None
+
+    @property
+    def moving(self) -> tuple[int, int]:
+        """The number of partitions, and the arrival (ms) up to which a record may not lie where its key
+        belongs, because the topics were grown; (0, 0) where they never were. As of the last reading.
+        """
+        layout = self._layout
+        if layout is None or not layout.ends:
+            return (0, 0)
+        return (layout.partitions, layout.last_arrival + self._horizon)
+
+    def __call__(self, numbers: Sequence[int]) -> Iterator[tuple[int | None, list[bytes], list[int]]]:
+        """Yield, in batches, a partition's number and keys with their arrivals (ms), each in order.
+
+        Before them, numbered None, what all partitions held before the topics were last grown, as long as
+        that lies within the horizon; its arrivals are that of the growth. Raises ConfigError where the
+        topics were grown unrecorded: duplicates could not be told then.
+        """
+        if not numbers:
+            return
+        topic = self._names.topic("events_ingested")
+        settings = consumer_settings(self._config, f"{self._config.domain}.read-back", None)
+        # Without membership: nothing is committed, and nothing is asked of the coordinator. A broker
+        # answers a fetch at the end of a partition only after the wait.
         consumer = Consumer(settings | {"fetch.wait.max.ms": 10})
         try:
-            spans = {number: _ends(consumer, TopicPartition(topic, number)) for number in numbers}
-            starts = _starts(consumer, topic, spans, hours, beat)
-            yield from _records(consumer, topic, starts, beat)
+            self._layout = layout = self._checked(consumer)
+            wait = self._config.kafka.transaction_timeout_s + _ABORT_INTERVAL
+            spans = whole_spans(self._config, numbers)
+            newest = newest_arrivals(consumer, topic, spans, wait, self._beat)
+            if layout.ends and min(newest.values()) <= self.moving[1]:
+                yield from self._before(consumer, topic, layout, wait)
+            starts = _starts(consumer, topic, spans, newest, self._horizon)
+            doubtful = {n for n, (start, _) in starts.items() if 0 < start == spans[n][0]}
+            cut = []
+            for number, keys, arrivals in _records(consumer, topic, starts, wait, self._beat):
+                if number in doubtful:
+                    doubtful.discard(number)
+                    if min(arrivals) > newest[number] - self._horizon:
+                        cut.append(number)
+                yield number, keys, arrivals
+            if cut:
+                _warn(topic, cut)
         except KafkaException as error:
             msg = f"{topic} could not be read back: {error.args[0].str()}; starting anew"
             raise UnavailableError(msg) from error
         finally:
             consumer.close()
 
-    return read
+    def _checked(self, consumer: Consumer) -> Layout:
+        names = [self._names.topic("events_raw"), self._names.topic("events_ingested")]
+        raw, ingested = (len(consumer.list_topics(n, timeout=_TIMEOUT).topics[n].partitions) for n in names)
+        layout = read_layout(self._config)
+        wrong = difference(layout, raw, ingested)
+        if wrong or layout is None:
+            raise ConfigError(
+                f"{names[0]}: {wrong}; events that came since may be in twice (`pipelinectl tables check`). "
+                "Stop the event-ingester on every host (`pipelinectl stop event-ingester`), declare the "
+                "number in the configuration, run `pipelinectl topics apply`, and start it again"
+            )
+        return layout
+
+    def _before(
+        self, consumer: Consumer, topic: str, layout: Layout, wait: float
+    ) -> Iterator[tuple[None, list[bytes], list[int]]]:
+        began, count = time.monotonic(), 0
+        spans = whole_spans(self._config, range(len(layout.ends)))
+        spans = {number: (low, min(high, layout.ends[number])) for number, (low, high) in spans.items()}
+        newest = {number: arrival for number, arrival in enumerate(layout.newest) if arrival >= 0}
+        starts = _starts(consumer, topic, spans, newest, self._horizon)
+        for _, keys, _ in _records(consumer, topic, starts, wait, self._beat):
+            count += len(keys)
+            yield None, keys, [layout.last_arrival] * len(keys)
+        _logger.info(
+            "%d trace ids of all partitions of %s read back in %.2f s: it was grown to %d partitions at %s",
+            count,
+            topic,
+            time.monotonic() - began,
+            layout.partitions,
+            _moment(layout.since),
+        )
 
 
-#: First and last offset of a partition that are to be read, the last one exclusive.
-_Span = tuple[int, int]
+def _warn(topic: str, cut: Sequence[int]) -> None:
+    """The topic does not reach back as far as the horizon."""
+    _logger.warning(
+        "partitions %s of %s begin within the horizon: what they held before was deleted. An event taken "
+        "then is taken again when it comes again now; `pipelinectl tables check` finds it. Keep the topic "
+        "(topics.events_ingested.retention_hours) for longer than the horizon (ingest.dedup_horizon_hours) "
+        "and the longest stop together",
+        ", ".join(map(str, sorted(cut))),
+        topic,
+        extra={"topic": topic},
+    )
 
 
-def _ends(consumer: Consumer, place: TopicPartition) -> _Span:
+def whole_spans(config: Config, numbers: Sequence[int]) -> dict[int, Span]:
+    """All there is on partitions of ``events.ingested``, what is not committed yet included.
+
+    The end is the log's, not that of the committed records: a transaction that is committed may have its
+    offsets visible before its records are, each on a broker of its own.
+    """
+    topic = Names(config).topic("events_ingested")
+    settings = consumer_settings(config, f"{config.domain}.read-back", None)
+    consumer = Consumer(settings | {"isolation.level": "read_uncommitted"})
+    try:
+        return {number: _ends(consumer, TopicPartition(topic, number)) for number in numbers}
+    finally:
+        consumer.close()
+
+
+def _ends(consumer: Consumer, place: TopicPartition) -> Span:
     """The first and the last offset. A topic just made has no leader for a moment."""
     deadline = time.monotonic() + _TIMEOUT
     while True:
@@ -65,53 +166,84 @@ def _ends(consumer: Consumer, place: TopicPartition) -> _Span:
             return low, high
 
 
-def _starts(
-    consumer: Consumer, topic: str, spans: dict[int, _Span], hours: float, beat: Callable[[], None]
-) -> dict[int, _Span]:
-    """Each span, cut down to the horizon of its last record."""
-    newest: dict[int, int] = {}
-    asked = {number: span for number, span in spans.items() if span[0] < span[1]}
+def newest_arrivals(
+    consumer: Consumer, topic: str, spans: Mapping[int, Span], wait: float, beat: Beat
+) -> dict[int, int]:
+    """The newest arrival (ms) among the last records of each partition, -1 where there is none."""
+    newest = dict.fromkeys(spans, -1)
     # The last offsets may be transaction markers, which are never delivered: look further back then.
-    for back in (100, 10_000, max((high - low for low, high in asked.values()), default=0)):
-        tails = {n: (max(low, high - back), high) for n, (low, high) in asked.items() if n not in newest}
-        for number, batch in _records(consumer, topic, tails, beat):
-            newest[number] = max(newest.get(number, 0), *(arrival for _, arrival in batch))
+    for back in (100, 10_000, max((high - low for low, high in spans.values()), default=0)):
+        tails = {n: (max(low, high - back), high) for n, (low, high) in spans.items() if newest[n] < 0}
+        for number, _, arrivals in _records(consumer, topic, tails, wait, beat):
+            newest[number] = max(newest[number], *arrivals)
+    return newest
+
+
+def _starts(
+    consumer: Consumer, topic: str, spans: Mapping[int, Span], newest: Mapping[int, int], horizon: int
+) -> dict[int, Span]:
+    """Each span that holds anything, cut down to the horizon of its newest arrival."""
     since = [
-        TopicPartition(topic, number, max(0, arrival - round(hours * 3_600_000)))
+        TopicPartition(topic, number, max(0, arrival - horizon))
         for number, arrival in newest.items()
+        if arrival >= 0
     ]
     found = consumer.offsets_for_times(since, timeout=_TIMEOUT) if since else []
-    starts: dict[int, _Span] = {}
+    starts: dict[int, Span] = {}
     for place in found:
-        low, high = asked[place.partition]
+        low, high = spans[place.partition]
         starts[place.partition] = (high if place.offset == OFFSET_END else max(low, place.offset), high)
     return starts
 
 
 def _records(
-    consumer: Consumer, topic: str, spans: dict[int, _Span], beat: Callable[[], None]
-) -> Iterator[tuple[int, list[tuple[bytes, int]]]]:
-    """Everything within the spans, all partitions at once."""
+    consumer: Consumer, topic: str, spans: Mapping[int, Span], wait: float, beat: Beat
+) -> Iterator[tuple[int, list[bytes], list[int]]]:
+    """Everything committed within the spans, all partitions at once.
+
+    A transaction that is open within them is waited for, ``wait`` seconds at most: by then the broker has
+    ended it.
+    """
     ends = {number: end for number, (start, end) in spans.items() if start < end}
     consumer.assign([TopicPartition(topic, number, spans[number][0]) for number in ends])
-    # The end is an event of its own: the last offsets may be transaction markers, which no message shows.
     reading = set(ends)
+    deadline = time.monotonic() + wait
     while reading:
         beat()
         messages = consumer.consume(1, 0.1)
         messages += consumer.consume(_BATCH, 0)
-        batches: dict[int, list[tuple[bytes, int]]] = {}
-        for message in messages:
-            error, number = message.error(), message.partition() or 0
-            if error is not None:
-                if error.code() != KafkaError._PARTITION_EOF:
-                    raise KafkaException(error)
+        if messages:
+            deadline = time.monotonic() + wait
+        elif time.monotonic() > deadline:
+            msg = (
+                f"{topic} could not be read back: a transaction on partitions "
+                f"{', '.join(map(str, sorted(reading)))} has not ended in {wait:g} s; starting anew. If it "
+                "stays so, look with kafka-transactions.sh for one that hangs, and abort it"
+            )
+            raise UnavailableError(msg)
+        for number, found in _by_partition(messages).items():
+            last, end = found[-1], ends[number]
+            # The end is an event of its own: the last offsets may be markers, which no message shows.
+            if (last.offset() or 0) >= end - (last.error() is None):
                 reading.discard(number)
-                continue
-            key, offset = message.key(), message.offset() or 0
-            if offset >= ends[number] - 1:
-                reading.discard(number)
-            if key is not None and offset < ends[number]:
-                batches.setdefault(number, []).append((key, message.timestamp()[1]))
-        yield from batches.items()
+            keyed = [m for m in found if m.key() is not None and m.error() is None]
+            if (last.offset() or 0) >= end:
+                keyed = [m for m in keyed if (m.offset() or 0) < end]
+            if keyed:
+                yield number, [m.key() or b"" for m in keyed], [m.timestamp()[1] for m in keyed]
     consumer.unassign()
+
+
+def _by_partition(messages: list[Message]) -> dict[int, list[Message]]:
+    """The messages of each partition, the news of its end among them."""
+    batches: dict[int, list[Message]] = {}
+    for message in messages:
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        batches.setdefault(message.partition() or 0, []).append(message)
+    return batches
+
+
+def _moment(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(milliseconds / 1000))

@@ -22,6 +22,8 @@ from confluent_kafka.admin import (
 
 from pipelined.config import Config
 from pipelined.errors import ConfigError, UnavailableError
+from pipelined.kafka.growth import grow
+from pipelined.kafka.layout import difference, read_layout
 from pipelined.kafka.settings import HEADER_ROOM, Names, admin_settings
 
 __all__ = ["STREAMS", "Change", "Declared", "apply", "check", "declared", "plan"]
@@ -53,13 +55,17 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: what is done about it, or, where ``refused`` is set, why nothing can be."""
+    """One difference: what is done about it, or, where ``refused`` is set, why nothing can be.
+
+    ``layout`` marks what changes the partition of a trace id: done with the ingesters stopped.
+    """
 
     topic: str
     what: str
     refused: str = ""
     create: bool = False
     partitions: int = 0
+    layout: bool = False
     settings: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -83,6 +89,9 @@ def declared(config: Config) -> list[Declared]:
             "max.message.bytes": str(config.kafka.max_message_bytes + room),
             "min.insync.replicas": str(config.topics.min_insync_replicas),
         }
+        if stream == "events_ingested":
+            # The memory for duplicates is as long as this topic reaches back, by the arrivals of events.
+            settings |= {"retention.bytes": "-1", "message.timestamp.type": "CreateTime"}
         for name in names.topics(stream):
             topics.append(Declared(name, section.partitions, config.topics.replication_factor, settings))
     return topics
@@ -111,6 +120,13 @@ def plan(config: Config, *, timeout: float = _TIMEOUT) -> list[Change]:
             continue
         partitions = len(present[topic.name].partitions)
         changes += _differences(topic, partitions, settings[topic.name], topic.name in remembered)
+    raw = names.topic("events_raw")
+    if raw in present and not any(change.layout for change in changes):
+        partitions = len(present[raw].partitions)
+        layout = read_layout(config) if names.topic("checkpoints") in present else None
+        if wrong := difference(layout, partitions, partitions):
+            what = f"record that duplicates are judged with {partitions} partitions: {wrong}"
+            changes.append(Change(raw, what, layout=True))
     return changes
 
 
@@ -120,15 +136,7 @@ def _differences(
     changes = []
     if partitions < topic.partitions:
         what = f"grow from {partitions} to {topic.partitions} partitions"
-        if remembered:
-            # Keys move to other partitions, and what a partition knows of them does not.
-            reason = (
-                "growing it would open a gap in deduplication while events are under way; declare what it "
-                "has, or begin with new topics under another domain (docs/how-to/topics.md)"
-            )
-            changes.append(Change(topic.name, what, refused=reason))
-        else:
-            changes.append(Change(topic.name, what, partitions=topic.partitions))
+        changes.append(Change(topic.name, what, partitions=topic.partitions, layout=remembered))
     elif partitions > topic.partitions:
         what = f"has {partitions} partitions, declared are {topic.partitions}"
         changes.append(Change(topic.name, what, refused="Kafka never shrinks a topic; declare what it has"))
@@ -151,8 +159,12 @@ def _settings(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, s
 
 
 def apply(config: Config, changes: Sequence[Change]) -> None:
-    """Carry out what can be carried out; raises ConfigError naming what cannot, after the rest is done."""
+    """Carry out what can be carried out; raises ConfigError naming what cannot, after the rest is done.
+
+    What changes the partition of a trace id needs the ingesters stopped.
+    """
     admin = AdminClient(admin_settings(config))
+    names, present = Names(config), set[str]()
     by_name = {topic.name: topic for topic in declared(config)}
     creations = [
         NewTopic(
@@ -165,7 +177,11 @@ def apply(config: Config, changes: Sequence[Change]) -> None:
         if change.create
     ]
     futures = dict(admin.create_topics(creations, operation_timeout=_TIMEOUT)) if creations else {}
-    growths = [NewPartitions(change.topic, change.partitions) for change in changes if change.partitions]
+    growths = [
+        NewPartitions(change.topic, change.partitions)
+        for change in changes
+        if change.partitions and not change.layout
+    ]
     if growths:
         futures |= {f"{k} ": v for k, v in admin.create_partitions(growths).items()}
     resources = [
@@ -188,8 +204,17 @@ def apply(config: Config, changes: Sequence[Change]) -> None:
         try:
             future.result(timeout=_TIMEOUT + 5)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            known = error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS
+            present |= {name} if known else set()
+            if not known:
                 problems.append(f"{name.strip()}: {error.args[0].str()}")
+    raw, ingested = names.topic("events_raw"), names.topic("events_ingested")
+    made = {change.topic for change in changes if change.create} - present
+    if not problems and (made & {raw, ingested} or any(change.layout for change in changes)):
+        try:
+            grow(config, empty=ingested in made)
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems)
 

@@ -26,9 +26,10 @@ __all__ = ["IngestStage"]
 
 _logger = logging.getLogger("pipelined.stages")
 
-#: What partitions admitted within the horizon: a partition's number, and trace ids with their arrival (ms),
-#: in batches, oldest first.
-History = Callable[[Sequence[int]], Iterable[tuple[int, Sequence[tuple[bytes, int]]]]]
+#: What partitions admitted within the horizon: a partition's number, trace ids and their arrivals (ms), in
+#: batches, oldest first. Without a number, and before the others: what any may have admitted before the
+#: topic was grown.
+History = Callable[[Sequence[int]], Iterable[tuple[int | None, Sequence[bytes], Sequence[int]]]]
 
 _TRACE_ID_LIMIT = 512
 
@@ -73,17 +74,23 @@ class IngestStage:
     def assigned(self, partitions: Iterable[Partition]) -> None:
         """Read back what these partitions admitted: the pipeline itself is the memory."""
         started = time.monotonic()
-        fresh = {partition.number: (partition, Horizon(self._hours)) for partition in partitions}
-        for number, batch in self._history(list(fresh)):
-            known = fresh[number][1]
-            for key, arrival in batch:
-                trace = identity(key)
-                if trace not in known:
-                    known.add(trace, arrival)
-        self._known.update(fresh.values())
+        owned = {partition.number: partition for partition in partitions}
+        before: Horizon | None = None
+        fresh: dict[int, Horizon] = {}
+        for number, keys, arrivals in self._history(list(owned)):
+            if number is None:
+                before = before or Horizon(self._hours)
+                before.admit(map(identity, keys), arrivals)
+                continue
+            known = fresh.get(number)
+            if known is None:
+                known = fresh[number] = Horizon(self._hours, before)
+            known.admit(map(identity, keys), arrivals)
+        for number, partition in owned.items():
+            self._known[partition] = fresh.setdefault(number, Horizon(self._hours, before))
         _logger.info(
             "%d trace ids of the last %g hours read back from %d partitions in %.2f s",
-            sum(known.size for _, known in fresh.values()),
+            sum(known.size for known in fresh.values()),
             self._hours,
             len(fresh),
             time.monotonic() - started,

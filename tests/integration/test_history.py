@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from kafka_tools import DEADLINE, declared, produce, small, until
 from pipelined.config.tree import Config
 from pipelined.errors import UnavailableError
-from pipelined.kafka.history import read_back
+from pipelined.kafka.history import History
 from pipelined.kafka.settings import Names
 from pipelined.stages.contract import Stream
 
@@ -64,8 +68,11 @@ def transaction(
 
 
 def back(config: Config, hours: float = 24, partition: int = 0) -> list[tuple[int, int]]:
-    read = read_back(config, Stream.INGESTED, hours, lambda: None)
-    return [(int(key), arrival) for _, batch in read([partition]) for key, arrival in batch]
+    found: list[tuple[int, int]] = []
+    for number, names, arrivals in History(config, hours, lambda: None)([partition]):
+        assert number == partition
+        found += zip(map(int, names), arrivals, strict=True)
+    return found
 
 
 def keys(config: Config, hours: float = 24) -> list[int]:
@@ -109,12 +116,40 @@ def test_a_partition_of_nothing_but_markers_has_no_history(config: Config, write
     assert keys(config) == []
 
 
-def test_an_open_transaction_is_not_waited_for(config: Config, writer: Producer) -> None:
+def test_a_transaction_that_is_still_open_is_waited_for_and_then_known(
+    config: Config, writer: Producer
+) -> None:
+    # Its offsets may be committed already, each partition's marker coming in its own time.
     transaction(config, writer, range(5))
     writer.begin_transaction()
     write(config, writer, range(5, 10))
-    assert keys(config) == list(range(5))
+    waiting = threading.Event()
+    beats: list[float] = []
+
+    def beat() -> None:
+        beats.append(time.monotonic())
+        if beats[-1] - beats[0] > 0.5:
+            waiting.set()
+
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(lambda: [k for _, names, _ in History(config, 24, beat)([0]) for k in names])
+        assert waiting.wait(DEADLINE)
+        assert not reading.done()
+        writer.commit_transaction(DEADLINE)
+        assert [int(key) for key in reading.result(DEADLINE)] == list(range(10))
+
+
+def test_a_transaction_that_does_not_end_is_no_end_of_the_partition(
+    config: Config, writer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelined.kafka.history._ABORT_INTERVAL", -4.0)
+    transaction(config, writer, range(5))
+    writer.begin_transaction()
+    write(config, writer, range(5, 10))
+    with pytest.raises(UnavailableError, match="has not ended"):
+        keys(config)
     writer.abort_transaction(DEADLINE)
+    assert keys(config) == list(range(5))
 
 
 def test_only_the_horizon_is_read_counted_from_the_last_arrival_and_not_from_now(config: Config) -> None:
@@ -146,8 +181,8 @@ def test_late_arrivals_at_the_end_do_not_shift_the_horizon_back(config: Config, 
 def test_reading_back_gives_signs_of_life(config: Config, writer: Producer) -> None:
     transaction(config, writer, range(10))
     beats: list[int] = []
-    read = read_back(config, Stream.INGESTED, 24, lambda: beats.append(1))
-    assert sum(len(batch) for _, batch in read([0])) == 10
+    read = History(config, 24, lambda: beats.append(1))
+    assert sum(len(names) for _, names, _ in read([0])) == 10
     assert beats
 
 
@@ -159,8 +194,27 @@ def test_a_partition_that_is_not_there_is_said(config: Config) -> None:
 def test_several_partitions_are_read_at_once_each_with_its_own_keys(config: Config, writer: Producer) -> None:
     transaction(config, writer, range(10), partition=0)
     transaction(config, writer, range(100, 115), partition=1)
-    read = read_back(config, Stream.INGESTED, 24, lambda: None)
-    found: dict[int, list[int]] = {0: [], 1: []}
-    for number, batch in read([0, 1]):
-        found[number] += [int(key) for key, _ in batch]
+    found: dict[int | None, list[int]] = {0: [], 1: []}
+    for number, names, _ in History(config, 24, lambda: None)([0, 1]):
+        found[number] += map(int, names)
     assert found == {0: list(range(10)), 1: list(range(100, 115))}
+
+
+def test_what_was_deleted_within_the_horizon_is_said(
+    config: Config, writer: Producer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for age in range(12, -1, -1):
+        transaction(config, writer, range(age, age + 1), NOW - age * HOUR)
+    with caplog.at_level(logging.WARNING, "pipelined.kafka"):
+        assert len(keys(config)) == 13
+    assert not caplog.records
+    admin = AdminClient({"bootstrap.servers": config.kafka.bootstrap})
+    place = TopicPartition(Names(config).topic(Stream.INGESTED), 0, 10)
+    admin.delete_records([place])[place].result(DEADLINE)
+    with caplog.at_level(logging.WARNING, "pipelined.kafka"):
+        assert keys(config, hours=2)[-3:] == [2, 1, 0]
+        assert not caplog.records, "the rest was beyond the horizon"
+        assert keys(config)[-3:] == [2, 1, 0]
+    (told,) = caplog.records
+    assert "partitions 0 of" in told.getMessage()
+    assert "was deleted" in told.getMessage()

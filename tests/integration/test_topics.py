@@ -113,23 +113,17 @@ def test_a_topic_is_never_shrunk_and_the_rest_is_done_all_the_same(config: Confi
     assert partitions(wanted, "downloads_pending") == 2
 
 
-def test_the_topics_of_events_do_not_grow_under_the_memory_of_the_ingester(config: Config) -> None:
-    for stream in ("events_raw", "events_ingested"):
-        wanted = with_topic(config, stream, partitions=4)
-        (change,) = topics.plan(wanted)
-        assert "deduplication" in change.refused
-        with pytest.raises(ConfigError, match="gap in deduplication"):
-            topics.apply(wanted, [change])
-        assert partitions(wanted, stream) == 2
-
-
 def test_a_setting_that_somebody_changed_is_found_and_mended(config: Config) -> None:
     change(config, "events_ingested", "retention.ms", "60000")
+    change(config, "events_ingested", "retention.bytes", "1073741824")
+    change(config, "events_ingested", "cleanup.policy", "compact")
     change(config, "checkpoints", "cleanup.policy", "delete")
     until(lambda: len(topics.plan(config)) == 2)
     with pytest.raises(ConfigError) as raised:
         topics.check(config)
     assert "retention.ms 60000 → 604800000" in str(raised.value)
+    assert "cleanup.policy compact → delete" in str(raised.value)
+    assert "retention.bytes 1073741824 → -1" in str(raised.value)
     assert "cleanup.policy delete → compact" in str(raised.value)
     topics.apply(config, topics.plan(config))
     until(lambda: topics.plan(config) == [])

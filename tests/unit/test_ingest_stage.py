@@ -30,6 +30,7 @@ class Ingest:
 
     def __init__(self, hours: float = 24.0) -> None:
         self.admitted: dict[int, list[tuple[bytes, int]]] = {}
+        self.before: list[bytes] = []
         self.stats: Child = slot()
         self.stage = IngestStage(
             domain="xact",
@@ -43,9 +44,12 @@ class Ingest:
         )
         self.stage.assigned([P0, P1])
 
-    def _history(self, numbers: Sequence[int]) -> Iterable[tuple[int, Sequence[tuple[bytes, int]]]]:
+    def _history(self, numbers: Sequence[int]) -> Iterable[tuple[int | None, list[bytes], list[int]]]:
+        if self.before:
+            yield None, self.before, [ARRIVED] * len(self.before)
         for number in numbers:
-            yield number, self.admitted.get(number, [])
+            found = self.admitted.get(number, [])
+            yield number, [key for key, _ in found], [arrival for _, arrival in found]
 
     def outcomes(self, *values: Any) -> list[Outcome]:
         given = [v if isinstance(v, Record) else record(v, n) for n, v in enumerate(values)]
