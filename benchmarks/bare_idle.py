@@ -17,7 +17,8 @@ if __name__ == "__main__":
     config = load(Path(sys.argv[1]), environ={}).config
     producer = Producer(producer_settings(config, "bare.idle"))
     producer.init_transactions(30)
-    consumer = Consumer(consumer_settings(config, "bare.idle", "bare.idle"))
+    settings = consumer_settings(config, "bare.idle", "bare.idle") | {"auto.offset.reset": "earliest"}
+    consumer = Consumer(settings)
     consumer.subscribe([Names(config).topic("events_raw")])
     sys.stdout.write("ready\n")
     while True:
