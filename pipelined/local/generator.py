@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from pipelined.local.links import Links
+from pipelined.local.links import MOST, Links
 
 __all__ = ["Day", "Summary"]
 
@@ -130,15 +130,23 @@ class Day:
 
     The same arguments give the same bytes. The links lead to the file server at ``files_url``; those of
     a forbidden host to ``forbidden_url`` and to a cloud metadata address. They are signed at the time of
-    their event for a week, so at least three days from ``start`` remain to fetch them.
+    their event for a week, so at least three days from ``start`` remain to fetch them. No attachment is
+    larger than ``largest`` bytes.
     """
 
     def __init__(
-        self, events: int, seed: int, files_url: str, forbidden_url: str | None = None, *, start: dt.datetime
+        self,
+        events: int,
+        seed: int,
+        files_url: str,
+        forbidden_url: str | None = None,
+        *,
+        start: dt.datetime,
+        largest: int = MOST,
     ) -> None:
         self._events = events
         self._seed = seed
-        self._links = Links(files_url, forbidden_url)
+        self._links = Links(files_url, forbidden_url, largest)
         self._start = start.astimezone(dt.UTC)
         self.summary = Summary()
 

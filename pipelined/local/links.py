@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pipelined.local.fileserver import file_path
 
-__all__ = ["Link", "Links"]
+__all__ = ["MOST", "Link", "Links"]
 
 
 class Link(NamedTuple):
@@ -50,7 +50,7 @@ _SHARES: Final = tuple(share for share, _ in _FAULTS.values())
 _BOUNDS: Final = tuple(itertools.accumulate((1 - sum(_SHARES), *_SHARES)))
 _SAME_NAME: Final = 0.015  # of the events with two or three attachments
 _LEAST: Final = 2_000
-_MOST: Final = 2_000_000
+MOST: Final = 2_000_000
 _MU: Final = 9.35  # with sigma, of the logarithm of a size: 11.5 kB in the middle, 40 kB on average
 _SIGMA: Final = 1.6
 _METADATA: Final = "http://169.254.169.254/latest/meta-data/iam"
@@ -94,9 +94,13 @@ _ENCODED: Final = ("M%FCller.{}", "caf%C3%A9%20%E2%98%95%ZZ.{}")
 
 
 class Links:
-    """Makes links to ``files_url`` (of a local file server) and, the forbidden ones, ``forbidden_url``."""
+    """Makes links to ``files_url`` (of a local file server) and, the forbidden ones, ``forbidden_url``.
 
-    def __init__(self, files_url: str, forbidden_url: str | None = None) -> None:
+    No file is larger than ``largest`` bytes.
+    """
+
+    def __init__(self, files_url: str, forbidden_url: str | None = None, largest: int = MOST) -> None:
+        self._largest = largest
         self._files_url = files_url.rstrip("/")
         self._forbidden_url = (forbidden_url or _NOBODYS_HOST).rstrip("/")
 
@@ -109,7 +113,7 @@ class Links:
         return [self._link(rng, when, rng.choices(_NAMES, cum_weights=_BOUNDS)[0]) for _ in range(count)]
 
     def _link(self, rng: random.Random, when: dt.datetime, fault: str, name: str | None = None) -> Link:
-        size = min(_MOST, max(_LEAST, int(rng.lognormvariate(_MU, _SIGMA))))
+        size = min(self._largest, max(_LEAST, int(rng.lognormvariate(_MU, _SIGMA))))
         name = name or _name(rng)
         host, order = self._files_url, fault
         if fault == "program":

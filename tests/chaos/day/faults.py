@@ -1,0 +1,263 @@
+"""The faults: what each kind of step does, and how its kills recover."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from chaos.day.hosts import Ground, Host
+from chaos.day.load import Feeder, canary_ids
+from chaos.day.plan import Step
+from chaos.day.recovery import PATIENCE_S, Monitor, Recovery, Rows, until_working
+from pipelined.local.fileserver import FileServer
+from pipelined.local.node import Node
+
+__all__ = ["Faults", "SkippedError"]
+
+_READY_S = 60.0
+#: What a broker that is started again tells beside warnings: whether its coordinators are back.
+_LOGGED = """
+logger.coordinator.name=org.apache.kafka.coordinator.common.runtime
+logger.coordinator.level=info
+"""
+
+
+class SkippedError(Exception):
+    """A step that could not be done; the text says why."""
+
+
+class Faults:
+    """Does the steps. ``recoveries`` and ``kills`` (by kind) tell what was killed."""
+
+    def __init__(
+        self, ground: Ground, feeder: Feeder, monitor: Monitor, rows: Rows, tell: Callable[[str], None]
+    ) -> None:
+        self.recoveries: list[Recovery] = []
+        self.kills: Counter[str] = Counter()
+        self.troubles: Counter[str] = Counter()
+        self._ground = ground
+        self._feeder = feeder
+        self._monitor = monitor
+        self._rows = rows
+        self._tell = tell
+        self._under: Counter[str] = Counter()
+
+    def do(self, step: Step) -> None:
+        """Do a step, from its beginning to its end. Raises SkippedError."""
+        action: Callable[[Step], None] = getattr(self, f"_{step.kind}")
+        if step.track == "kill":
+            action(step)
+            return
+        self._under[step.kind] += 1
+        try:
+            action(step)
+            self.troubles[step.kind] += 1
+        finally:
+            self._under[step.kind] -= 1
+
+    def _host_of(self, step: Step) -> Host:
+        return self._ground.hosts[step.host]
+
+    def _killed(self, step: Step, what: str, seconds: float | None, under: tuple[str, ...]) -> None:
+        self.recoveries.append(Recovery(step.number, step.kind, what, seconds, under))
+        told = "not within its time" if seconds is None else f"after {seconds:.2f} s"
+        self._tell(f"  {step.number}: {what} moves again {told}")
+
+    def _troubles(self) -> tuple[str, ...]:
+        return tuple(sorted(+self._under))
+
+    # Kills.
+
+    def _worker(self, step: Step) -> None:
+        host = self._host_of(step)
+        victims = [self._running(host, name) for name in step.workers]
+        busy = [self._monitor.is_busy(host, name) for name in step.workers]
+        under, killed = self._troubles(), time.monotonic()
+        for victim in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim["pid"], signal.SIGKILL)
+            self.kills["worker"] += 1
+        for victim, was_busy in zip(victims, busy, strict=True):
+            seconds = until_working(host, victim, was_busy, killed)
+            self._killed(step, victim["type"], seconds, under)
+
+    _workers = _worker
+
+    def _running(self, host: Host, name: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            worker = host.snapshot().get(name)
+            if worker and worker["state"] == "RUNNING":
+                return worker
+            time.sleep(0.02)
+        raise SkippedError(f"{name} does not run on {host.name}")
+
+    def _parent(self, step: Step) -> None:
+        host = self._host_of(step)
+        with host.up, self._canaries(step, "parent"):
+            host.kill()
+            self.kills["parent"] += 1
+            host.start()
+
+    def _host(self, step: Step) -> None:
+        host = self._host_of(step)
+        with host.up, self._canaries(step, "host"):
+            host.kill()
+            self.kills["host"] += 1
+            time.sleep(step.seconds)
+            host.start()
+
+    def _broker(self, step: Step) -> None:
+        nodes = [self._ground.cluster.nodes[number] for number in step.brokers]
+        with self._ground.brokers, self._canaries(step, step.kind):
+            for node in nodes:
+                node.kill()
+                self.kills["broker"] += 1
+            time.sleep(step.seconds)
+            self._launch(*nodes)
+
+    _brokers = _broker
+
+    @contextlib.contextmanager
+    def _canaries(self, step: Step, what: str) -> Iterator[None]:
+        """Measures what is done inside: from its beginning until events sent meanwhile have their rows."""
+        ids = canary_ids()
+        self._rows.expect(ids)
+        under, killed = self._troubles(), time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(self._send, ids)
+            yield
+            sent.result()
+        arrived = self._rows.arrival(ids, killed + PATIENCE_S + step.seconds)
+        self._killed(step, what, None if arrived is None else arrived - killed, under)
+
+    def _send(self, ids: list[str]) -> None:
+        time.sleep(0.1)  # the kill comes first
+        self._feeder.canaries(ids)
+
+    def _launch(self, *nodes: Node) -> None:
+        for node in nodes:
+            for log in node.folder.glob("*.log"):
+                # The node begins its logs anew; what it said before must be there if the day fails.
+                with log.with_suffix(".before").open("ab") as kept:
+                    kept.write(log.read_bytes())
+            with (node.folder / "log4j2.properties").open("a") as logging:
+                logging.write(_LOGGED)
+            node.launch()
+        for node in nodes:
+            node.wait_ready(time.monotonic() + _READY_S)
+
+    # Troubles.
+
+    def _zombie(self, step: Step) -> None:
+        worker = self._running(self._host_of(step), step.workers[0])
+        process = os.pidfd_open(worker["pid"])
+        try:
+            with contextlib.suppress(ProcessLookupError):  # killed meanwhile: by a kill, or taken for hung
+                signal.pidfd_send_signal(process, signal.SIGSTOP)
+                time.sleep(step.seconds)
+                signal.pidfd_send_signal(process, signal.SIGCONT)
+        finally:
+            os.close(process)
+
+    def _storm(self, step: Step) -> None:
+        host, name = self._host_of(step), step.workers[0]
+        for _ in range(step.times):
+            host.ctl("stop", name)
+            time.sleep(step.seconds)
+            host.ctl("start", name)
+
+    def _leave(self, step: Step) -> None:
+        host = self._host_of(step)
+        with host.up:
+            self._restart(host, step.seconds)
+
+    def _restart(self, host: Host, away: float) -> None:
+        host.start()
+        if code := host.leave():
+            self._tell(f"  {host.name} ended with exit code {code} when it was told to stop")
+        time.sleep(away)
+        host.start()
+
+    def _broker_restart(self, step: Step) -> None:
+        node = self._ground.cluster.nodes[step.brokers[0]]
+        with self._ground.brokers:
+            node.stop()
+            time.sleep(step.seconds)
+            self._launch(node)
+
+    def _broker_freeze(self, step: Step) -> None:
+        node = self._ground.cluster.nodes[step.brokers[0]]
+        with self._ground.brokers:
+            node.pause()
+            try:
+                time.sleep(step.seconds)
+            finally:
+                node.resume()
+
+    def _disk_cache(self, step: Step) -> None:
+        host = self._host_of(step)
+        self._full(host.cache, step)
+
+    def _disk_log(self, step: Step) -> None:
+        self._full(self._host_of(step).logs, step)
+
+    def _disk_tables(self, step: Step) -> None:
+        self._full(self._ground.tables, step)
+
+    def _full(self, disk: Any, step: Step) -> None:
+        if disk.missing:
+            raise SkippedError(f"no disk of its own could be mounted: {disk.missing}")
+        disk.fill()
+        try:
+            time.sleep(step.seconds)
+        finally:
+            disk.free()
+
+    def _files_stall(self, step: Step) -> None:
+        pid = self._ground.files.pid
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(step.seconds)
+        os.kill(pid, signal.SIGCONT)
+
+    def _files_cut(self, step: Step) -> None:
+        files = self._ground.files
+        os.kill(files.pid, signal.SIGKILL)
+        files.stop()
+        time.sleep(step.seconds)
+        self._ground.files = FileServer(port=int(files.url.rpartition(":")[2]))
+
+    def _loader(self, step: Step) -> None:
+        self.kills["loader"] += self._feeder.killed_command(step.seconds)
+
+    def _clock(self, step: Step) -> None:
+        clock = self._host_of(step).clock
+        if clock.missing:
+            raise SkippedError(f"no clock can be moved: {clock.missing}")
+        clock.move(step.size)
+        try:
+            time.sleep(step.seconds)
+        finally:
+            clock.move(0.0)
+
+    def _grow(self, step: Step) -> None:
+        hosts, change = self._ground.hosts, {f"topics.{step.topic}.partitions": int(step.size)}
+        deadline = time.monotonic() + 60
+        while (
+            done := hosts[0].ctl("--set", f"topics.{step.topic}.partitions={step.size:g}", "topics", "apply")
+        ).returncode:
+            if time.monotonic() > deadline:
+                raise SkippedError(f"topics apply: {done.stderr.strip()}")
+        for host in hosts:
+            with host.up:
+                host.configure(change)
+        for host in hosts:
+            time.sleep(step.seconds)
+            with host.up:
+                self._restart(host, 0.0)

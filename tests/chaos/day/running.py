@@ -1,0 +1,152 @@
+"""One day, from the plan to the verdict."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos.day import evidence
+from chaos.day.faults import Faults, SkippedError
+from chaos.day.hosts import Ground
+from chaos.day.load import Feeder
+from chaos.day.plan import Plan, Step
+from chaos.day.recovery import Monitor, Recovery, Rows
+from pipelined.ledger import Balance, judge
+
+__all__ = ["Outcome", "run"]
+
+#: How long everything may take to come to rest once nothing fails any more.
+SETTLE_S = 300.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a day. ``error`` is what kept it from being judged, or from coming to its end."""
+
+    plan: Plan
+    lines: int = 0
+    seconds: float = 0.0
+    settle_seconds: float = 0.0
+    judge_seconds: float = 0.0
+    kills: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
+    recoveries: list[Recovery] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    balance: Balance | None = None
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is lost, doubled or unknown, and every line that was loaded is in the books."""
+        return not self.error and self.balance is not None and self.balance.balanced
+
+
+def run(plan: Plan, folder: Path, rate: float, tell: Callable[[str], None]) -> Outcome:
+    """Run the day below ``folder``, which is there and empty; at a failure its evidence stays there."""
+    outcome = Outcome(plan)
+    began = time.monotonic()
+
+    def timed(text: str) -> None:
+        tell(f"[{time.monotonic() - began:6.1f} s] {text}")
+
+    with Ground(folder, plan) as ground:
+        timed(f"{plan.brokers} broker(s) and {plan.hosts} host(s) are up, below {folder}")
+        try:
+            _work(outcome, ground, rate, timed)
+            _judge(outcome, ground, timed)
+        except Exception as error:  # noqa: BLE001 - told, with the evidence
+            outcome.error = f"{type(error).__name__}: {error}"
+        outcome.ends = evidence.ends([host.log_file for host in ground.hosts])
+        if not outcome.passed:
+            timed("not passed: the evidence is being kept")
+            evidence.keep(folder, ground, outcome.balance, outcome.error)
+    return outcome
+
+
+def _work(outcome: Outcome, ground: Ground, rate: float, tell: Callable[[str], None]) -> None:
+    """The faults, with load flowing; then all of them undone and the load at its end."""
+    plan = outcome.plan
+    feeder, monitor, rows = Feeder(ground, rate), Monitor(ground.hosts), Rows(ground)
+    faults = Faults(ground, feeder, monitor, rows, tell)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        for thread in (monitor, rows):
+            thread.start()
+            stack.callback(thread.stop)
+        feeder.start()
+        tracks = [
+            _Track(plan.track(name), faults, began + 60 * plan.minutes, outcome, tell)
+            for name in ("kill", "trouble")
+        ]
+        try:
+            for track in tracks:
+                track.start()
+            for track in tracks:
+                track.join()
+            time.sleep(max(0.0, began + 60 * plan.minutes - time.monotonic()))
+        finally:
+            outcome.kills, outcome.troubles = faults.kills, faults.troubles
+            outcome.recoveries = faults.recoveries
+        outcome.seconds = time.monotonic() - began
+        for track in tracks:
+            if track.error is not None:
+                raise track.error
+        tell(f"{sum(outcome.kills.values())} kills; everything is mended, and the load ends")
+        ground.heal(tell)
+        feeder.stop()
+        outcome.lines = feeder.lines
+
+
+class _Track(threading.Thread):
+    """Does its steps one after another, each at its time or as soon after it as the one before has ended."""
+
+    def __init__(
+        self, steps: list[Step], faults: Faults, end: float, outcome: Outcome, tell: Callable[[str], None]
+    ) -> None:
+        super().__init__(daemon=True)
+        self._steps = steps
+        self._faults = faults
+        self._end = end
+        self._outcome = outcome
+        self._tell = tell
+        self._began = end - 60 * outcome.plan.minutes
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do them; what does not fit into the day any more is skipped."""
+        try:
+            for step in self._steps:
+                time.sleep(max(0.0, self._began + step.at - time.monotonic()))
+                self._one(step)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever joins it
+            self.error = error
+
+    def _one(self, step: Step) -> None:
+        if time.monotonic() > self._end:
+            self._outcome.skipped.append(f"{step.number} {step.kind}: the day was over")
+            return
+        self._tell(f"{step.number}: {step}")
+        try:
+            self._faults.do(step)
+        except SkippedError as reason:
+            self._outcome.skipped.append(f"{step.number} {step.kind}: {reason}")
+            self._tell(f"  {step.number}: skipped: {reason}")
+
+
+def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> None:
+    began = time.monotonic()
+    balance = outcome.balance = judge(ground.hosts[0].config, SETTLE_S)
+    outcome.settle_seconds = time.monotonic() - began
+    began = time.monotonic()
+    if balance.read != outcome.lines:
+        outcome.error = f"{outcome.lines:,} lines were loaded, but events.raw has {balance.read:,}"
+    codes = {host.name: host.leave() for host in ground.hosts}
+    outcome.notes += [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
+    tell(f"judged after {outcome.settle_seconds:.1f} s: {'balanced' if balance.balanced else 'NOT BALANCED'}")
