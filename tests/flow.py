@@ -194,6 +194,23 @@ class Flow(Marked):
         }
         self.configure(settings or {})
 
+    def beside(self, host: str, settings: Mapping[str, Any] | None = None) -> Flow:
+        """Another host of this installation: topics, tables and files in common, state and cache its own.
+
+        Processes that it starts bear its own mark: end it too.
+        """
+        folder = self.folder / host
+        folder.mkdir()
+        shared = {
+            "kafka.host": host,
+            "state_dir": f"{folder}/state",
+            "runtime_dir": f"{folder}/state",
+            "cache_dir": f"{folder}/cache",
+        }
+        made = Flow(folder, self.config.kafka.bootstrap, self.domain, self.files_url)
+        made.configure(self._settings | shared | dict(settings or {}))
+        return made
+
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Change the configuration file; a daemon that runs keeps what it has."""
         self._settings |= settings

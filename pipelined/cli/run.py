@@ -123,11 +123,15 @@ def _cluster(config: Config, workers: Sequence[str]) -> int:
     try:
         topics.check(config, timeout=_PREFLIGHT_S)
         limits.check(config, timeout=_PREFLIGHT_S)
-        leave_surplus(config, workers, timeout=_PREFLIGHT_S)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)
         return int(ExitCode.CONFIG)
     except UnavailableError as error:
         _logger.warning("%s; starting all the same, the workers wait", error)
+        return int(ExitCode.OK)
+    try:
+        leave_surplus(config, workers, timeout=_PREFLIGHT_S)
+    except UnavailableError as error:
+        _logger.warning("whether more processes ran here before is not known: %s", error)
     return int(ExitCode.OK)

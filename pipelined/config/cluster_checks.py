@@ -118,7 +118,7 @@ def _timeouts(config: Config) -> Iterator[Problem]:
         )
     for worker_type in WORKER_TYPES:
         hang = config.worker(worker_type).hang_s
-        if worker_type != "endpoint" and hang <= kafka.transaction_timeout_s:
+        if worker_type not in ("table-maintenance", "endpoint") and hang <= kafka.transaction_timeout_s:
             key = f"workers.{worker_type.replace('-', '_')}.hang_s"
             yield Problem(
                 (key, "kafka.transaction_timeout_s"),

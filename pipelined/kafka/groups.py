@@ -16,6 +16,9 @@ from pipelined.kafka.settings import Names, admin_settings, consumer_settings
 __all__ = ["GroupMember", "members"]
 
 
+_WITHOUT_GROUP = ("table-maintenance", "endpoint")
+
+
 @dataclass(frozen=True, slots=True)
 class GroupMember:
     """One member of a group; one that has died is there until its session times out.
@@ -44,12 +47,17 @@ def members(
     answer within ``timeout`` seconds.
     """
     names = Names(config)
-    types = [worker for worker in worker_types if worker != "endpoint"]
+    types = [worker for worker in worker_types if worker not in _WITHOUT_GROUP]
     admin = AdminClient(admin_settings(config))
     found: list[GroupMember] = []
     try:
-        groups = admin.describe_consumer_groups([names.group(t) for t in types], request_timeout=timeout)
-        for worker_type, (group, answer) in zip(types, groups.items(), strict=True):
+        # Only those that are: on a new cluster there is no coordinator yet that could tell of the others.
+        listed = admin.list_consumer_groups(request_timeout=timeout).result(timeout + 5).valid
+        there = {group.group_id for group in listed}
+        groups = {names.group(worker): worker for worker in types if names.group(worker) in there}
+        answers = admin.describe_consumer_groups(list(groups), request_timeout=timeout) if groups else {}
+        for group, answer in answers.items():
+            worker_type = groups[group]
             described = [(m, m.assignment.topic_partitions) for m in answer.result(timeout + 5).members]
             lags = _lags(config, group, [place for _, places in described for place in places], timeout)
             for member, places in described:

@@ -19,6 +19,7 @@ from pipelined.kafka import limits, topics
 from pipelined.kafka.election import election_group
 from pipelined.kafka.history import History
 from pipelined.kafka.leaving import leave
+from pipelined.kafka.neighbours import Neighbours
 from pipelined.kafka.partitioner import partition_of
 from pipelined.kafka.settings import Names, host_name
 from pipelined.lake import schemas
@@ -37,6 +38,7 @@ from pipelined.stages.upload import UploadStage
 from pipelined.stats.slots import Child, SharedStats
 from pipelined.workers.endpoint import serve
 from pipelined.workers.maintenance import MaintenanceRuntime
+from pipelined.workers.nearby import NearRouter
 from pipelined.workers.office import in_turn
 from pipelined.workers.routing import Router
 from pipelined.workers.runtime import Runtime
@@ -80,13 +82,24 @@ class _Place:
         group = Names(self.config).group(self.worker_type)
         return Envelope(self.worker_type, group, host_name(self.config))
 
-    def run(self, stage: Stage, stream: str, dead_stream: str = Stream.DLQ) -> None:
+    def run_near(self, stage: Stage, stream: str, worker_type: str, target: str) -> None:
+        """Run a worker whose outputs to ``target`` stay on this host, for its workers of that type."""
+        neighbours = Neighbours(self.config, worker_type, target)
+        router = NearRouter(self.config, self.envelope, Stream.DLQ, target, neighbours.partition)
+        try:
+            self.run(stage, stream, router=router)
+        finally:
+            neighbours.close()
+
+    def run(
+        self, stage: Stage, stream: str, dead_stream: str = Stream.DLQ, router: Router | None = None
+    ) -> None:
         """Run a Kafka → Kafka worker."""
         Runtime(
             self.config,
             index=self.index,
             stage=stage,
-            router=Router(self.config, self.envelope, dead_stream),
+            router=router or Router(self.config, self.envelope, dead_stream),
             streams=[stream],
             stats=self.slot,
             should_stop=self.should_stop,
@@ -212,11 +225,13 @@ def _retry_scheduler(place: _Place) -> None:
 
 
 def _download(place: _Place) -> None:
-    place.run(DownloadStage(place.config, place.slot), Stream.PENDING)
+    # The file lies here: its record goes to an upload worker of this host, if there is one.
+    place.run_near(DownloadStage(place.config, place.slot), Stream.PENDING, "upload", Stream.CACHED)
 
 
 def _upload(place: _Place) -> None:
-    place.run(UploadStage(place.config, place.slot), Stream.CACHED)
+    # A file that is not here is fetched again here, and by no host whose cache is out of reach.
+    place.run_near(UploadStage(place.config, place.slot), Stream.CACHED, "download", Stream.PENDING)
 
 
 def _table_maintenance(place: _Place) -> None:
