@@ -58,10 +58,10 @@ def server_properties(
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
         "group.coordinator.append.linger.ms": "0",
-        # A killed broker may come back after this, not after 9 s. No shorter: one that is back sooner loads its
-        # coordinators, is fenced when its old registration expires, and loads them again; a first load that
-        # is still under way then fails the second one for good (CoordinatorRuntime's CompleteLoad looks the
-        # coordinator up by its partition alone), and no group of that partition is served any more.
+        # A killed broker may come back after this, not after 9 s. No shorter: one that is back sooner loads
+        # its coordinators, is fenced when its old registration expires, and loads them again. A first load
+        # that is still under way then fails the second one, for good (CoordinatorRuntime's CompleteLoad
+        # finds the coordinator by its partition alone): no group of that partition is served any more.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "300",
         "message.max.bytes": str(MESSAGE_MAX_BYTES),
