@@ -1,64 +1,58 @@
-"""What the ingester needs of an event: its identity, time and attachments, and its bytes as they go on."""
+"""An event as the ingester judges it: in its usual shape, and its bytes as they go on."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from pipelined.errors import PoisonError
 from pipelined.messages.attachments import attachment_urls
 from pipelined.messages.codec import decode_object, encode, parse_time, to_text
-from pipelined.stages.event_shape import usual
+from pipelined.stages.event_shape import Data, EventBody, usual
 
 __all__ = ["EventHead", "moment_of", "read_head"]
 
 
-class EventHead(NamedTuple):
-    """The few fields that decide; ``value`` is the event as it goes on."""
+class EventHead(msgspec.Struct, frozen=True, gc=False):
+    """What is needed of a valid event. ``value`` is the event as it goes on, ``key`` its trace id.
 
-    trace_id: str | None
-    type: str | None
-    time: str | None
-    assignment_id: str | None
-    estimate_version: str | None
-    urls: Sequence[str]
+    ``urls`` are its attachments; where there are any, ``data`` tells where they belong.
+    """
+
     value: bytes
+    trace_id: str
+    key: bytes
+    type: str
+    moment: dt.datetime
+    urls: Sequence[str]
+    data: Data | None
 
 
-def read_head(value: bytes) -> EventHead:
-    """Take an event apart; raises PoisonError for what is none."""
+def read_head(value: bytes) -> tuple[EventBody, bytes]:
+    """Take an event apart; raises PoisonError for what is none.
+
+    Returns the event and the bytes that go on. Of one that has another than the usual shape only what the
+    ingester judges is filled in: identity, type, time, assignment, estimate version and attachments.
+    """
     body = usual(value)
-    if body is None:
-        return _read_unusual(value)
-    data = body.data
-    if data is None:
-        return EventHead(body.trace_id, body.type, body.utc_date_time, None, None, (), value)
-    version = data.estimate_version
-    return EventHead(
-        body.trace_id,
-        body.type,
-        body.utc_date_time,
-        data.assignment_id,
-        version if version is None else str(version),
-        [url for url in data.attachments if url] if data.attachments else (),
-        value,
-    )
-
-
-def _read_unusual(value: bytes) -> EventHead:
-    """An event with a number for text, ``data`` as JSON text, or whatever else is tolerated."""
+    if body is not None:
+        return body, value
     event = decode_object(value)
     data, rewritten = _data(event)
-    return EventHead(
-        to_text(event.get("traceId")),
-        to_text(event.get("type")),
-        to_text(event.get("utcDateTime")),
-        to_text(data.get("assignmentId")),
-        to_text(data.get("estimateVersion")),
-        attachment_urls(data.get("attachments")),
-        encode(event) if rewritten else value,
+    body = EventBody(
+        type=to_text(event.get("type")),
+        utc_date_time=to_text(event.get("utcDateTime")),
+        trace_id=to_text(event.get("traceId")),
+        data=Data(
+            assignment_id=to_text(data.get("assignmentId")),
+            estimate_version=to_text(data.get("estimateVersion")),
+            attachments=attachment_urls(data.get("attachments")),
+        ),
     )
+    return body, encode(event) if rewritten else value
 
 
 def moment_of(text: str | None) -> dt.datetime:

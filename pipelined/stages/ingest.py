@@ -7,18 +7,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
-from pipelined.errors import PermanentError, PoisonError, RecordError
+from pipelined.errors import PoisonError, RecordError
 from pipelined.fetch.policy import UrlPolicy
-from pipelined.messages import attachments as attachment
-from pipelined.messages.codec import encode, iso
 from pipelined.messages.identity import canonical, identity
-from pipelined.messages.task import DownloadTask
 from pipelined.stages.contract import Done, Failed, Headers, Outcome, Output, Partition, Record, Stream
 from pipelined.stages.dedup import Horizon
-from pipelined.stages.event_head import moment_of, read_head
-from pipelined.stages.failures import Envelope, failed_result, unexpected
+from pipelined.stages.event_head import EventHead, moment_of, read_head
+from pipelined.stages.event_tasks import EventTasks
+from pipelined.stages.failures import Envelope, unexpected
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 
@@ -32,6 +28,7 @@ _logger = logging.getLogger("pipelined.stages")
 History = Callable[[Sequence[int]], Iterable[tuple[int | None, Sequence[bytes], Sequence[int]]]]
 
 _TRACE_ID_LIMIT = 512
+_LOCAL = ("source", b"local")
 
 
 class IngestStage:
@@ -55,11 +52,9 @@ class IngestStage:
         stats: Child,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._domain = domain
         self._hours = horizon_hours
         self._largest = largest
-        self._policy = policy
-        self._envelope = envelope
+        self._tasks = EventTasks(domain, policy, envelope)
         self._history = history
         self._stats = stats
         self._clock = clock
@@ -106,18 +101,19 @@ class IngestStage:
         self._tell()
 
     def submit(self, records: Sequence[Record]) -> None:
-        """Judge each record now."""
-        append, ingest = self._outcomes.append, self._ingest
-        for record in records:
-            try:
-                append(ingest(record))
-            except RecordError as error:
-                append(Failed(record, error))
-            except Exception as error:
-                _logger.exception(
-                    "unexpected error at %s/%d@%d", *record.partition, record.offset, extra={"code": "bug"}
-                )
-                append(Failed(record, unexpected(error)))
+        """Judge these records now."""
+        try:
+            self._outcomes += self._ingest(records)
+        except Exception as error:
+            if len(records) > 1:  # nothing has happened yet: one by one, so that it is the bug of one record
+                for record in records:
+                    self.submit((record,))
+                return
+            (record,) = records
+            _logger.exception(
+                "unexpected error at %s/%d@%d", *record.partition, record.offset, extra={"code": "bug"}
+            )
+            self._outcomes.append(Failed(record, unexpected(error)))
 
     def poll(self, timeout: float) -> list[Outcome]:
         """All that was submitted; never waits."""
@@ -130,6 +126,9 @@ class IngestStage:
         del outcomes
         self._tell()
 
+    def give_up(self, records: Sequence[Record]) -> None:
+        """Nothing here takes long: each record is judged when it comes."""
+
     def drain(self) -> None:
         """Nothing is ever half done."""
 
@@ -139,9 +138,61 @@ class IngestStage:
     def _tell(self) -> None:
         self._stats.set(metrics.KNOWN_IDS, sum(known.size for known in self._known.values()))
 
-    def _ingest(self, record: Record) -> Outcome:
-        event = read_head(record.value)
-        trace_id = event.trace_id
+    def _ingest(self, records: Sequence[Record]) -> list[Outcome]:
+        """The outcomes of these records.
+
+        What may fail unexpectedly comes before anything is remembered or counted: an event that could not
+        be taken must not make its next try a duplicate.
+        """
+        clock = self._clock()
+        now, arrived = dt.datetime.fromtimestamp(clock, dt.UTC), int(clock * 1000)
+        judge, tasks_of, several = self._judge, self._tasks.of, len(records) > 1
+        outcomes: list[Outcome] = []
+        lanes: dict[Partition, _Lane] = {}
+        lane: _Lane | None = None
+        refused: dict[int, int] = {}
+        for record in records:
+            try:
+                event = judge(record.value)
+            except RecordError as error:
+                outcomes.append(Failed(record, error))
+                continue
+            partition, key = record.partition, event.key
+            if lane is None or lane.partition is not partition:
+                lane = lanes.get(partition)
+                if lane is None:
+                    lane = lanes[partition] = _Lane(partition, self._known[partition])
+            trace = identity(key)
+            arrival = record.timestamp if record.timestamp > 0 else arrived
+            lane.places.append(len(outcomes))
+            lane.traces.append(trace)
+            lane.arrivals.append(arrival)
+            headers: Headers = [("trace_id", key), _source(record) if record.headers else _LOCAL]
+            ingested = Output(Stream.INGESTED, key, event.value, headers, partition.number, arrival)
+            # Among several, one that is known now may be forgotten when its turn comes.
+            if event.urls and (several or trace not in lane.known):
+                tasks, count = tasks_of(event, record, headers, now)
+                if count:
+                    refused[len(outcomes)] = count
+                outcomes.append(Done(record, (ingested, *tasks)))
+            else:
+                outcomes.append(Done(record, (ingested,)))
+        for lane in lanes.values():
+            admitted = lane.known.admit(lane.traces, lane.arrivals)
+            if all(admitted):
+                continue
+            for place, new in zip(lane.places, admitted, strict=True):
+                if not new:
+                    outcomes[place] = Done(outcomes[place].record, (), "duplicate")
+                    refused.pop(place, None)
+        if refused:
+            self._stats.add(metrics.REJECTED, sum(refused.values()))
+        return outcomes
+
+    def _judge(self, given: bytes) -> EventHead:
+        """What is needed of a valid event; raises PoisonError for any other."""
+        body, value = read_head(given)
+        trace_id = body.trace_id
         if not trace_id:
             msg = "the event has no traceId; the source must give each event one"
             raise PoisonError("no_trace_id", msg)
@@ -150,109 +201,36 @@ class IngestStage:
         if len(key) > _TRACE_ID_LIMIT:
             msg = f"the traceId has {len(key)} bytes, more than {_TRACE_ID_LIMIT}"
             raise PoisonError("trace_id_too_long", msg)
-        if not event.type:
+        if not body.type:
             msg = "the event has no type"
             raise PoisonError("no_type", msg)
-        moment = moment_of(event.time)
-        if event.urls and not event.assignment_id:
-            msg = "the event has attachments and no assignmentId: their place in the store cannot be told"
-            raise PoisonError("no_assignment_id", msg)
-        if len(event.value) > self._largest:
-            msg = f"written out, the event has {len(event.value)} bytes, more than {self._largest}"
+        moment = moment_of(body.utc_date_time)
+        data = body.data
+        urls: Sequence[str] = ()
+        if data is not None and data.attachments:
+            urls = [url for url in data.attachments if url]
+            if urls and not data.assignment_id:
+                msg = "the event has attachments and no assignmentId: their place in the store cannot be told"
+                raise PoisonError("no_assignment_id", msg)
+        if len(value) > self._largest:
+            msg = f"written out, the event has {len(value)} bytes, more than {self._largest}"
             raise PoisonError("too_large", msg)
-        arrival = record.timestamp if record.timestamp > 0 else int(self._clock() * 1000)
-        known, trace = self._known[record.partition], identity(key)
-        if trace in known:
-            return Done(record, (), "duplicate")
-        headers: Headers = [
-            ("trace_id", key),
-            ("source", (record.header("source") or "local").encode()),
-        ]
-        ingested = Output(Stream.INGESTED, key, event.value, headers, record.partition.number, arrival)
-        if not event.urls:
-            known.add(trace, arrival)
-            return Done(record, (ingested,))
-        subtype = event.type.rpartition(".")[2]
-        head = _Head(
-            trace_id=trace_id,
-            key=key,
-            event_type=self._domain,
-            subtype=subtype,
-            assignment_id=event.assignment_id or "",
-            estimate_version=event.estimate_version,
-            moment=iso(moment),
-            folder=attachment.folder(trace_id, subtype, event.assignment_id or ""),
-            headers=headers,
-        )
-        outputs = (ingested, *self._tasks(record, head, event.urls))
-        # Remembered last: an event that could not be taken must not make its next try a duplicate.
-        known.add(trace, arrival)
-        return Done(record, outputs)
-
-    def _tasks(self, record: Record, head: _Head, urls: Sequence[str]) -> list[Output]:
-        outputs: list[Output] = []
-        names: set[str] = set()
-        ids: set[str] = set()
-        now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
-        for url in urls:
-            link = attachment.parse_link(url)
-            identifier = attachment.attachment_id(head.trace_id, link)
-            if identifier in ids:
-                continue  # the same file, listed or signed twice
-            ids.add(identifier)
-            task = _task(head, url, link, identifier, names)
-            error = self._refusal(url, link.expiry, now)
-            if error is None:
-                outputs.append(Output(Stream.PENDING, head.key, encode(task), head.headers))
-                continue
-            self._stats.add(metrics.REJECTED)
-            origin = Record(
-                record.partition, record.offset, head.key, record.value, head.headers, record.timestamp
-            )
-            outputs.append(failed_result(origin, task, error, at_ingest=True))
-            outputs.append(self._envelope.dead_letter(Stream.DLQ, origin, error, task, encode(task)))
-        return outputs
-
-    def _refusal(self, url: str, expires: dt.datetime | None, now: dt.datetime) -> PermanentError | None:
-        try:
-            self._policy.check(url)
-        except PermanentError as error:
-            return error
-        if expires is not None and expires <= now:
-            return PermanentError("expired", f"the URL's signature ended at {expires.isoformat()}")
-        return None
+        return EventHead(value, trace_id, key, body.type, moment, urls, data)
 
 
-class _Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What all tasks of one event share; ``moment`` is its time in ISO-8601 UTC."""
-
-    trace_id: str
-    key: bytes
-    event_type: str
-    subtype: str
-    assignment_id: str
-    estimate_version: str | None
-    moment: str
-    folder: str
-    headers: Headers
+def _source(record: Record) -> tuple[str, bytes]:
+    """The header that says where an event comes from."""
+    return "source", (record.header("source") or "local").encode()
 
 
-def _task(head: _Head, url: str, link: attachment.Link, identifier: str, names: set[str]) -> DownloadTask:
-    name = attachment.file_name(link, head.subtype, head.assignment_id, head.estimate_version)
-    if name in names:
-        name = attachment.disambiguate(name, identifier)
-    names.add(name)
-    return DownloadTask(
-        trace_id=head.trace_id,
-        attachment_id=identifier,
-        attachment_url=url,
-        blob_path=f"{head.folder}/{name}",
-        status_subtype=head.subtype,
-        file_type=attachment.file_type(link.name),
-        assignment_id=head.assignment_id,
-        event_type=head.event_type,
-        event_subtype=head.subtype,
-        original_timestamp=head.moment,
-        estimate_version=head.estimate_version,
-        expires_at=link.expires_at,
-    )
+class _Lane:
+    """The events of one partition that are valid: their places among the outcomes, identities, arrivals."""
+
+    __slots__ = ("arrivals", "known", "partition", "places", "traces")
+
+    def __init__(self, partition: Partition, known: Horizon) -> None:
+        self.partition = partition
+        self.known = known
+        self.places: list[int] = []
+        self.traces: list[bytes] = []
+        self.arrivals: list[int] = []
