@@ -9,6 +9,10 @@ EVENTS ?= 10000
 SEED   ?= 1
 DIR    ?= run
 JOBS   ?= 2
+# A day of chaos; without SEED= a new one is drawn, and printed.
+MINUTES ?= 10
+BROKERS ?= 3
+HOSTS   ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint format bench chaos docs lock clean
@@ -53,8 +57,10 @@ format: $(STAMP) ## Format the code
 bench: $(STAMP) ## The benchmarks, with their ratios; the results go to benchmarks/
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(STAMP) ## The chaos tests alone
-	@$(BIN)/python -m pytest tests/chaos $(ARGS)
+chaos: $(STAMP) ## A day of faults drawn from a seed, judged: MINUTES=10 SEED=7 BROKERS=3 HOSTS=2 RECORD=1
+	@PYTHONPATH=.:tests $(BIN)/python -m chaos.day --minutes $(MINUTES) --brokers $(BROKERS) --hosts $(HOSTS) \
+	  $(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) \
+	  $(if $(RATE),--rate $(RATE)) $(if $(RECORD),--record) $(if $(KEEP),--keep) $(ARGS)
 
 docs: $(STAMP) ## Write the generated files: etc/pipelined.toml and docs/reference
 	@$(BIN)/python -m docs.generate

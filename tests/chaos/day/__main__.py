@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chaos.day.plan import draw
+from chaos.day.plan import RATE, draw
 from chaos.day.report import as_json, enter, render
 from chaos.day.running import run
 from pipelined.ledger.report import render as render_balance
@@ -24,14 +24,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
     parser.add_argument("--brokers", type=int, default=3, choices=(1, 3))
     parser.add_argument("--hosts", type=int, default=2, choices=(1, 2, 3))
-    parser.add_argument("--rate", type=float, default=120.0, help="events a second")
+    parser.add_argument("--rate", type=float, default=RATE, help="events a second")
     parser.add_argument("--directory", type=Path, default=None, help="default: a new one below /tmp")
     parser.add_argument("--record", action="store_true", help="add the day to benchmarks/chaos")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when the day passes")
     parser.add_argument("--plan", action="store_true", help="show the plan and do nothing")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
-    plan = draw(seed, options.minutes, options.brokers, options.hosts)
+    plan = draw(seed, options.minutes, options.brokers, options.hosts, options.rate)
     _tell(f"seed {seed}; to repeat this day: {plan.command}")
     if options.plan:
         _tell("\n".join(map(str, plan.steps)))
@@ -39,7 +39,7 @@ def main() -> int:
     folder = options.directory or Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    outcome = run(plan, folder, options.rate, _tell)
+    outcome = run(plan, folder, _tell)
     document = as_json(outcome)
     if options.record:
         enter(document)

@@ -141,7 +141,7 @@ class Ground:
                 stack.callback(lambda host=host: self._take_down(host.cache, host.logs))
                 stack.callback(host.end)
                 self.hosts.append(host)
-            self.hosts[0].apply_topics()
+            until(self._apply_topics, "the topics are made", 90)
             for host in self.hosts:
                 host.start()
             for host in self.hosts:
@@ -151,6 +151,12 @@ class Ground:
 
     def __exit__(self, *about: object) -> None:
         self._stack.close()
+
+    def _apply_topics(self) -> bool:
+        with contextlib.suppress(UnavailableError):  # new brokers make the topic of the groups first
+            self.hosts[0].apply_topics()
+            return True
+        return False
 
     def _stop_files(self) -> None:
         self.files.stop()  # the one that there is by then

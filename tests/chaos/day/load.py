@@ -41,12 +41,12 @@ _CANARIES = 12
 class Feeder(threading.Thread):
     """Loads events until ``stop``; ``lines`` counts what is on events.raw, ``error`` is what ended it."""
 
-    def __init__(self, ground: Ground, rate: float) -> None:
+    def __init__(self, ground: Ground) -> None:
         super().__init__(daemon=True, name="feeder")
         self.lines = 0
         self.error: BaseException | None = None
         self._ground = ground
-        self._rate = rate
+        self._rate = ground.plan.rate
         self._config: Config = load(ground.hosts[0].config_file, environ={}).config
         self._folder = ground.folder / "events"
         self._folder.mkdir(exist_ok=True)

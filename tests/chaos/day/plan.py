@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipelined.config import WORKER_TYPES
 
-__all__ = ["KILLS", "TROUBLES", "Plan", "Step", "draw"]
+__all__ = ["KILLS", "RATE", "TROUBLES", "Plan", "Step", "draw"]
 
 #: Kind of kill → what it is, and its cards in the deck: with one broker, with three.
 KILLS: Mapping[str, tuple[str, int, int]] = {
@@ -49,6 +49,8 @@ TROUBLES: Mapping[str, tuple[str, int, float, float]] = {
         5.0,
     ),
 }
+#: Events a second: what 200,000 in half an hour take, and some more for what outages cost.
+RATE = 120.0
 #: Seconds from one kill to the next, and from one trouble to the next: at least, at most.
 KILL_GAP = (4.0, 9.0)
 TROUBLE_GAP = (8.0, 20.0)
@@ -102,14 +104,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole day: its arguments and its steps, by their time. ``hang_s`` is by host and worker type."""
+    """The whole day: its arguments and its steps, by their time.
+
+    ``rate`` is in events a second, ``hang_s`` by host and worker type.
+    """
 
     seed: int
     minutes: float
     brokers: int
     hosts: int
-    steps: tuple[Step, ...] = ()
-    hang_s: tuple[Mapping[str, float], ...] = field(default=())
+    rate: float
+    steps: tuple[Step, ...]
+    hang_s: tuple[Mapping[str, float], ...]
 
     def track(self, name: str) -> list[Step]:
         """The steps of one track."""
@@ -123,8 +129,8 @@ class Plan:
         )
 
 
-def draw(seed: int, minutes: float, brokers: int, hosts: int) -> Plan:
-    """The plan of these arguments: the same for the same ones."""
+def draw(seed: int, minutes: float, brokers: int, hosts: int, rate: float = RATE) -> Plan:
+    """The plan of these arguments: the same for the same ones. The rate changes nothing in it."""
     rng = random.Random(f"{seed}/{brokers}/{hosts}")
     hangs = tuple({name: rng.choice(HANGS) for name in WORKER_TYPES} for _ in range(hosts))
     dealer = _Dealer(rng, brokers, hosts)
@@ -132,7 +138,7 @@ def draw(seed: int, minutes: float, brokers: int, hosts: int) -> Plan:
     steps = [*dealer.kills(end), *dealer.troubles(end)]
     steps.sort(key=lambda step: (step.at, step.track))
     numbered = (_renumbered(step, number) for number, step in enumerate(steps, 1))
-    return Plan(seed, minutes, brokers, hosts, tuple(numbered), hangs)
+    return Plan(seed, minutes, brokers, hosts, rate, tuple(numbered), hangs)
 
 
 def _renumbered(step: Step, number: int) -> Step:

@@ -48,7 +48,7 @@ class Outcome:
         return not self.error and self.balance is not None and self.balance.balanced
 
 
-def run(plan: Plan, folder: Path, rate: float, tell: Callable[[str], None]) -> Outcome:
+def run(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Outcome:
     """Run the day below ``folder``, which is there and empty; at a failure its evidence stays there."""
     outcome = Outcome(plan)
     began = time.monotonic()
@@ -59,7 +59,7 @@ def run(plan: Plan, folder: Path, rate: float, tell: Callable[[str], None]) -> O
     with Ground(folder, plan) as ground:
         timed(f"{plan.brokers} broker(s) and {plan.hosts} host(s) are up, below {folder}")
         try:
-            _work(outcome, ground, rate, timed)
+            _work(outcome, ground, timed)
             _judge(outcome, ground, timed)
         except Exception as error:  # noqa: BLE001 - told, with the evidence
             outcome.error = f"{type(error).__name__}: {error}"
@@ -70,10 +70,10 @@ def run(plan: Plan, folder: Path, rate: float, tell: Callable[[str], None]) -> O
     return outcome
 
 
-def _work(outcome: Outcome, ground: Ground, rate: float, tell: Callable[[str], None]) -> None:
+def _work(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> None:
     """The faults, with load flowing; then all of them undone and the load at its end."""
     plan = outcome.plan
-    feeder, monitor, rows = Feeder(ground, rate), Monitor(ground.hosts), Rows(ground)
+    feeder, monitor, rows = Feeder(ground), Monitor(ground.hosts), Rows(ground)
     faults = Faults(ground, feeder, monitor, rows, tell)
     began = time.monotonic()
     with ExitStack() as stack:
