@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs import pages
+from docs.crash_points import crash_points
 from docs.failures import failures
 from docs.messages import messages
 from pipelined.config.rendering import to_reference, to_toml
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": pages.cli,
     "docs/reference/configuration.md": to_reference,
+    "docs/reference/crash-points.md": crash_points,
     "docs/reference/failures.md": failures,
     "docs/reference/messages.md": messages,
     "docs/reference/metrics.md": pages.metrics,
