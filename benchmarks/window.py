@@ -21,9 +21,9 @@ _TOPIC_ID = "kX2d0bZ5Q1a8m3VnE7rT_w"
 _BATCH = 500
 _METHOD = (
     "`Window.take`, `settle` for each record and `release`, notes written, over {count:,} records of six "
-    "partitions in batches of 500, without Kafka: the processor time of these calls alone, a record. Once settled in "
-    "the order they came; once shuffled, a hundred of each batch left open until a later one; once with one "
-    "record of each partition left open for ever. The note is the whole metadata of an offset. "
+    "partitions in batches of 500, without Kafka: the processor time of these calls alone, a record. Once "
+    "settled in the order they came; once shuffled, a hundred of each batch left open until a later one; "
+    "once with one record of each partition left open for ever. The note is the offset's whole metadata. "
     "Beside it, the same records put into a dict and taken out again."
 )
 
