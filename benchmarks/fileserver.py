@@ -54,7 +54,8 @@ class _Connection(asyncio.Protocol):
 
     def _drip(self, piece: int) -> None:
         step = -(-len(self.slow_answer) // _PIECES)
-        if part := self.slow_answer[piece * step : (piece + 1) * step]:
+        part = self.slow_answer[piece * step : (piece + 1) * step]
+        if part and not self._transport.is_closing():
             self._transport.write(part)
             asyncio.get_running_loop().call_later(self.slow_s / _PIECES, self._drip, piece + 1)
 
