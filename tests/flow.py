@@ -160,6 +160,8 @@ class Flow(Marked):
         self.config_file = folder / "pipelined.toml"
         self.log_file = folder / "daemon.log"
         self.daemon: subprocess.Popen[bytes] | None = None
+        #: What goes before the daemon's command line; it must end by becoming the daemon.
+        self.wrapper: list[str] = []
         self.balance: Balance | None = None
         self._files = 0
         partitions = "events_raw events_ingested downloads_pending downloads_cached downloads_results".split()
@@ -230,7 +232,8 @@ class Flow(Marked):
 
     def start(self, *, wait: bool = True) -> Self:
         """Start ``pipelined run``, and wait until all its workers run."""
-        self.daemon = self.popen(pipelined_command("--config", self.config_file, "run"), self.log_file)
+        command = pipelined_command("--config", self.config_file, "run")
+        self.daemon = self.popen([*self.wrapper, *command], self.log_file)
         if wait:
             self.until_state("running")
         return self
