@@ -32,7 +32,6 @@ class Outcome:
     lines: int = 0
     seconds: float = 0.0
     settle_seconds: float = 0.0
-    judge_seconds: float = 0.0
     kills: Counter[str] = field(default_factory=Counter)
     troubles: Counter[str] = field(default_factory=Counter)
     recoveries: list[Recovery] = field(default_factory=list)
@@ -144,9 +143,9 @@ def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> Non
     began = time.monotonic()
     balance = outcome.balance = judge(ground.hosts[0].config, SETTLE_S)
     outcome.settle_seconds = time.monotonic() - began
-    began = time.monotonic()
     if balance.read != outcome.lines:
         outcome.error = f"{outcome.lines:,} lines were loaded, but events.raw has {balance.read:,}"
-    codes = {host.name: host.leave() for host in ground.hosts}
-    outcome.notes += [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
+    if outcome.passed:  # else they stay as they are, for the evidence
+        codes = {host.name: host.leave() for host in ground.hosts}
+        outcome.notes += [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
     tell(f"judged after {outcome.settle_seconds:.1f} s: {'balanced' if balance.balanced else 'NOT BALANCED'}")
