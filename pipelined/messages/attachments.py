@@ -12,8 +12,9 @@ import hashlib
 import re
 import unicodedata
 import uuid
-from typing import NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
+
+import msgspec
 
 from pipelined.errors import PoisonError
 from pipelined.messages.codec import decode_object, encode, iso
@@ -47,7 +48,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_. -]*[A-Za-z0-9_-])?")
 _NAME_BYTES = 255
 
 
-class Link(NamedTuple):
+class Link(msgspec.Struct, frozen=True, gc=False):
     """What a URL says: without its signature, until when it holds, and its name.
 
     ``unsigned`` is the URL with user-info, fragment and signing parameters cut out and the rest as it

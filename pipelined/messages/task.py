@@ -20,7 +20,7 @@ class Status:
     FAILED_PERMANENT = "failed_permanent"
 
 
-class DownloadTask(msgspec.Struct, kw_only=True):
+class DownloadTask(msgspec.Struct, kw_only=True, gc=False):
     """One attachment to fetch. ``attachment_id`` is its identity everywhere; times are ISO-8601 UTC."""
 
     trace_id: str
@@ -39,7 +39,7 @@ class DownloadTask(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-class CachedDownload(DownloadTask, kw_only=True):
+class CachedDownload(DownloadTask, kw_only=True, gc=False):
     """A task whose file lies, durable, at ``local_cache_path`` on ``host``."""
 
     local_cache_path: str
