@@ -151,8 +151,13 @@ class Point(enum.Enum):
     )
     DRAINED = (
         *("drain.done", _MEMBERS),
-        "What was in hand is committed; the worker has not left its group.",
+        "What was in hand is finished and committed; the worker has not closed its membership.",
         "The successor goes on behind it; until it comes its partitions rest, as after any stop.",
+    )
+    REVOKED = (
+        *("rebalance.finished", _STAGES),
+        "Partitions are called back, and what was in hand of them is committed; they are not given back.",
+        "The successor joins without them; whoever gets them begins behind what was committed.",
     )
     LOADED = (
         *("load.batch_done", _LOAD),

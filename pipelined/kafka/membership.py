@@ -195,6 +195,7 @@ class Member:
 
     def close(self) -> None:
         """Leave. A static member's partitions wait for its return until the session times out."""
+        crashpoint(Point.DRAINED)
         self._consumer.close()
         if self._failure is not None:
             _logger.error("while leaving the group", exc_info=self._failure)
@@ -270,6 +271,7 @@ class Member:
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._keep(lambda: self._listener.revoked(self._drop(places)))
+        crashpoint(Point.REVOKED)
         consumer.incremental_unassign(places)
 
     def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:

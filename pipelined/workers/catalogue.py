@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelined.config import Config
-from pipelined.crashpoints import enter
+from pipelined.crashpoints import Point, crashpoint, enter
 from pipelined.errors import UnavailableError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.kafka import limits, topics
@@ -116,7 +116,14 @@ def run_worker(
     slot = stats.slot(worker_type, index).child
     setup(config.logs, worker=worker_type, index=index)
     enter(worker_type)
-    place = _Place(config, worker_type, index, stats, slot, should_stop)
+
+    def told_to_stop() -> bool:
+        told = should_stop()
+        if told:
+            crashpoint(Point.DRAINING)
+        return told
+
+    place = _Place(config, worker_type, index, stats, slot, told_to_stop)
     # A restarted worker was here before: its topics fitted then, and it is wanted back at once.
     if worker_type not in _WITHOUT_KAFKA and slot.generation == 1 and not _topics_fit(place):
         return 0

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pipelined.config import Config
-from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import UnavailableError
 from pipelined.kafka.membership import Member
 from pipelined.kafka.positions import Position, begin
@@ -277,7 +276,6 @@ class Runtime:
         """Told to stop: what has begun is finished, as far as the time allows, and committed."""
         deadline = time.monotonic() + max(0.5, self._settings.drain_s - 3)
         self._stage.drain()
-        crashpoint(Point.DRAINING)
         while self._stage.in_flight and time.monotonic() < deadline:
             self._stats.beat()
             self._collect(BUSY_WAIT)
@@ -287,7 +285,6 @@ class Runtime:
         while (self._ready_since or self._commits.busy) and time.monotonic() < deadline:
             self._commit()
             self._poll_paused()
-        crashpoint(Point.DRAINED)
         _logger.info("drained: %d records are left for the next owner", len(self._window))
 
     def _poll_paused(self) -> None:

@@ -99,12 +99,10 @@ class TableRuntime:
             self._member.subscribe()
             while not self._should_stop():
                 self._turn()
-            crashpoint(Point.DRAINING)
             if len(self._buffer) and not self._flush():
                 _logger.warning(
                     "%d records could not be stored before the stop; they are read again", len(self._buffer)
                 )
-            crashpoint(Point.DRAINED)
         finally:
             self._leaving = True
             self._member.close()

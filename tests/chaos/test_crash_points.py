@@ -7,6 +7,7 @@ to it together, and the ledger judges the end. ``-k upload-file.renamed`` makes 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from flow import Flow, event, trace_ids, until
+from flow import Flow, event, pipelined_command, trace_ids, until
 from pipelined.crashpoints import VARIABLE, Point
 from pipelined.errors import PipelinedError
 from pipelined.ledger.balance import Balance
@@ -26,7 +27,11 @@ from pipelined.local.fileserver import FileServer, file_path
 
 pytestmark = [pytest.mark.xdist_group("crash-points"), pytest.mark.timeout(180)]
 
-PAIRS = [(point, worker) for point in Point for worker in point.workers]
+#: In the order of the registry; the second host of that one stays until the end.
+PAIRS = sorted(
+    ((point, worker) for point in Point for worker in point.workers),
+    key=lambda pair: pair[0] is Point.REVOKED,
+)
 
 
 def name_of(point: Point, worker: str) -> str:
@@ -41,6 +46,8 @@ TABLES = {"event-writer": "events", "result-processor": "attachments"}
 #: Reached only by a worker that starts, or that is told to stop.
 STARTING = {Point.OFFSETS_READ, Point.ASSIGNED}
 STOPPING = {Point.DRAINING, Point.DRAINED}
+#: Reached when another host comes and wants its share.
+SHARING = {Point.REVOKED}
 
 
 class Rig:
@@ -56,6 +63,7 @@ class Rig:
         self._in_ingested = 0
         self._follower = follower
         self._files = 0
+        self._hosts = contextlib.ExitStack()
         self._selected = selected
         self._rounds: dict[Point, Round | BaseException] = {}
         self._producer = Producer({"bootstrap.servers": flow.config.kafka.bootstrap, "linger.ms": 0})
@@ -94,6 +102,17 @@ class Rig:
         value = b"\x00\xff neither event nor result %d" % self.poisoned
         self._producer.produce(f"{self.flow.domain}.{INPUTS[worker]}", value, b"key")
         assert self._producer.flush(20) == 0
+
+    def another_host(self, workers: list[str]) -> None:
+        """A second daemon, for these worker types alone."""
+        flow = self._hosts.enter_context(self.flow.beside("there"))
+        command = pipelined_command("--config", flow.config_file, "run")
+        for worker in workers:
+            command += ["--worker", worker]
+        flow.popen(command, flow.log_file)
+
+    def close(self) -> None:
+        self._hosts.close()
 
     def signal(self, worker: str, number: signal.Signals) -> None:
         os.kill(self.flow.workers()[worker]["pid"], number)
@@ -140,6 +159,8 @@ class Round:
                 rig.poison(worker)
             if point in STARTING:
                 rig.signal(worker, signal.SIGKILL)
+        if point in SHARING and workers:
+            rig.another_host(workers)
         path = rig.flow.write(rig.lines())
         self.loads = [rig.flow.ctl("load", path).returncode for _ in range(2 if "load" in workers else 1)]
         if point in STOPPING:
@@ -184,7 +205,9 @@ def rig(
         flow.environment[VARIABLE] = str(points)
         flow.start()
         with Follower(flow.config) as follower:
-            yield Rig(flow, points, follower, selected)
+            made = Rig(flow, points, follower, selected)
+            yield made
+            made.close()
 
 
 @pytest.mark.parametrize(("point", "worker"), PAIRS, ids=[name_of(*pair) for pair in PAIRS])
