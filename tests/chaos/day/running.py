@@ -16,12 +16,14 @@ from chaos.day.hosts import Ground
 from chaos.day.load import Feeder
 from chaos.day.plan import Plan, Step
 from chaos.day.recovery import Monitor, Recovery, Rows
-from pipelined.ledger import Balance, judge
+from pipelined.ledger import Balance, Follower
 
 __all__ = ["Outcome", "run"]
 
 #: How long everything may take to come to rest once nothing fails any more.
 SETTLE_S = 300.0
+#: When nothing has changed for so long, nothing will.
+QUIET_S = 60.0
 
 
 @dataclass(slots=True)
@@ -141,7 +143,8 @@ class _Track(threading.Thread):
 
 def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> None:
     began = time.monotonic()
-    balance = outcome.balance = judge(ground.hosts[0].config, SETTLE_S)
+    with Follower(ground.hosts[0].config) as follower:
+        balance = outcome.balance = _settle(follower) or follower.balance()
     outcome.settle_seconds = time.monotonic() - began
     if balance.read != outcome.lines:
         outcome.error = f"{outcome.lines:,} lines were loaded, but events.raw has {balance.read:,}"
@@ -149,3 +152,20 @@ def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> Non
         codes = {host.name: host.leave() for host in ground.hosts}
         outcome.notes += [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
     tell(f"judged after {outcome.settle_seconds:.1f} s: {'balanced' if balance.balanced else 'NOT BALANCED'}")
+
+
+def _settle(follower: Follower) -> Balance | None:
+    """The balance once everything is through; None where nothing moves any more, or not in time."""
+    deadline, changed = time.monotonic() + SETTLE_S, time.monotonic()
+    progress = judged = None
+    while time.monotonic() < deadline:
+        latest = follower.poll(0.5)
+        if latest != progress:
+            progress, changed = latest, time.monotonic()
+        if latest.settled and latest != judged:
+            balance, judged = follower.balance(), latest
+            if balance.balanced:
+                return balance
+        if not latest.retrying and time.monotonic() - changed > QUIET_S:
+            break
+    return None
