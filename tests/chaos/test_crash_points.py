@@ -161,8 +161,12 @@ class Round:
                 rig.signal(worker, signal.SIGKILL)
         if point in SHARING and workers:
             rig.another_host(workers)
-        path = rig.flow.write(rig.lines())
-        self.loads = [rig.flow.ctl("load", path).returncode for _ in range(2 if "load" in workers else 1)]
+        self.loads: list[int] = []
+        if "load" in workers:
+            path = rig.flow.write(rig.lines())
+            self.loads = [rig.flow.ctl("load", path).returncode for _ in ("killed", "again")]
+        else:
+            rig.flow.load(rig.lines())
         if point in STOPPING:
             for worker in workers:
                 rig.signal(worker, signal.SIGTERM)
