@@ -33,21 +33,23 @@ Message = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]
 
 
 class Ground:
-    """A Kafka of one node with the package's settings, for as long as the benchmark runs."""
+    """A Kafka of one or three nodes with the package's settings, for as long as the benchmark runs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = 1) -> None:
         self.folder = folder
-        self._cluster = Cluster()
+        # With a folder of its own a node keeps its data and may be killed and started again.
+        self.cluster = Cluster() if nodes == 1 else Cluster(nodes=nodes, directory=folder / "kafka")
+        self._copies = (1, 1) if nodes == 1 else (3, 2)
         self._count = 0
 
     def __enter__(self) -> Self:
-        self._cluster.start()
+        self.cluster.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cluster.stop()
+        self.cluster.stop()
 
     def config(
         self,
@@ -65,6 +67,7 @@ class Ground:
         names = inputs or {}
         place = (folder or self.folder) / f"run{self._count}"
         place.mkdir(parents=True)
+        replicas, in_sync = self._copies
         streams = "events_raw events_ingested downloads_pending downloads_cached downloads_results".split()
         sections = "".join(
             f"[topics.{stream}]\npartitions = {PARTITIONS}\n"
@@ -75,8 +78,8 @@ class Ground:
         path.write_text(
             f'domain = "run{self._count}"\nstate_dir = "{place}/state"\ncache_dir = "{place}/cache"\n'
             f'runtime_dir = "{place}/state"\n'
-            f'[kafka]\nbootstrap = "{self._cluster.bootstrap}"\nhost = "bench"\n'
-            f"[topics]\nreplication_factor = 1\nmin_insync_replicas = 1\n{sections}"
+            f'[kafka]\nbootstrap = "{self.cluster.bootstrap}"\nhost = "bench"\n'
+            f"[topics]\nreplication_factor = {replicas}\nmin_insync_replicas = {in_sync}\n{sections}"
             f'[urls]\nallowed_hosts = ["127.0.0.1"]\nallowed_ports = [{urlsplit(files_url).port}]\n'
             'allow_http = true\nallowed_networks = ["127.0.0.0/8"]\n'
             f'[upload]\nurl = "file://{place}/files"\n[tables]\nurl = "file://{place}/tables"\n'
