@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pipelined.config.tree import Config
 from pipelined.crashpoints import Point, crashpoint
-from pipelined.errors import DependencyError, PermanentError, RecordError, TransientError
+from pipelined.errors import PermanentError, RecordError, TransientError
 from pipelined.fetch.breakers import Breakers
 from pipelined.fetch.filetypes import FileTypes
 from pipelined.fetch.policy import UrlPolicy, host_of
@@ -263,8 +263,9 @@ class DownloadStage:
 
     def _explained(self, error: RecordError, path: str) -> RecordError:
         """A file that could not be written because the cache folder was emptied is simply fetched again."""
-        if not isinstance(error, DependencyError) or not self._cache.lost(path):
+        if error.code != "disk_gone":
             return error
+        self._cache.abandon(path)
         return TransientError(
             "cache_emptied",
             f"the cache folder was emptied while {path} was being written; it is fetched again",

@@ -52,21 +52,16 @@ class Cache:
             self._own = self._own_folder()
         return f"{self._own}/{next(self._numbers)}"
 
-    def lost(self, path: str) -> bool:
-        """Whether a temporary name has lost its folder: somebody emptied the cache folder under us.
-
-        It is looked for where a file could not be written; from then on names lie in a new folder.
-        """
-        folder = os.path.dirname(path)  # noqa: PTH120 - temporary names are text
-        if folder == self._own and not os.path.exists(f"{folder}/{_LOCK}"):  # noqa: PTH110
+    def abandon(self, path: str) -> None:
+        """Take a new temporary folder: somebody emptied the one of this temporary name under us."""
+        if os.path.dirname(path) == self._own:  # noqa: PTH120 - temporary names are text
             log.warning(
                 "somebody emptied the cache folder while files were being written; they are fetched again. "
                 "Leave it to pipelined, which sweeps it of what nobody needs",
                 extra={"cache_dir": str(self.root)},
             )
-            os.close(self._lock)
+            os.close(self._lock)  # so that a sweep takes what is left of it
             self._own = None
-        return folder != self._own
 
     def holds(self, path: str) -> bool:
         """Whether a path is one of this cache folder's, whether or not a file is there."""

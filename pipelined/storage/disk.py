@@ -16,10 +16,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def disk_error(error: OSError, where: Path | str) -> DependencyError:
-    """The error of a stage whose local disk does not do its part: ``disk_full`` or ``disk_error``."""
+    """The error of a stage whose local disk does not do its part: full, or gone, or in error."""
     if error.errno in _FULL:
         return DependencyError(
             "disk_full", f"no space left for {where}: free some, the work goes on by itself ({error})"
+        )
+    if error.errno == errno.ENOENT:
+        return DependencyError(
+            "disk_gone", f"{where}, or the folder it is written in, was removed meanwhile ({error})"
         )
     return DependencyError(
         "disk_error", f"cannot use {where}: check the disk and the folder's owner and mode ({error})"

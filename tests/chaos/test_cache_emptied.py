@@ -30,13 +30,14 @@ def folder_itself(cache: Path) -> None:
 
 
 def load_attachments(flow: Flow, fault: str = "ok", count: int = COUNT) -> None:
-    flow.load(
+    lines = (
         event(
             trace,
             [flow.files_url + file_path(fault, SIZES[number % 2], hash(trace) & 0xFFFFFFFF, "GENERIC.pdf")],
         )
         for number, trace in enumerate(trace_ids(count))
     )
+    flow.load_whatever_happens(flow.write(lines))
 
 
 def cached_files(flow: Flow) -> list[Path]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -192,7 +193,32 @@ def test_a_closed_cache_leaves_no_temporary_folder(cache: Cache) -> None:
     assert list((cache.root / ".tmp").iterdir()) == []
 
 
-def test_a_cache_folder_that_cannot_be_made_is_a_dependency_that_is_down() -> None:
+def test_a_cache_folder_that_cannot_be_made_is_a_dependency_that_is_down(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(DependencyError) as caught:
-        Cache("/proc/nothing-can-be-made-here").temporary()
+        Cache(tmp_path / "file/cache").temporary()
     assert caught.value.code == "disk_error"
+
+
+def test_a_file_whose_folder_is_emptied_is_told_as_gone_and_the_next_lies_in_a_new_folder(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = cache.temporary()
+    shutil.rmtree(cache.root)
+    (result,) = place([Item(1, -1, path, cache.target("t", "x.txt"), str(cache.root), b"data")])
+    assert result.error is not None
+    assert result.error.code == "disk_gone"
+    cache.abandon(path)
+    cache.abandon(path)
+    assert caplog.text.count("somebody emptied the cache folder") == 1
+    assert placed(cache, cache.target("t", "x.txt")).read_bytes() == b"data"
+    cache.close()
+    assert list((cache.root / ".tmp").iterdir()) == []
+
+
+def test_what_is_left_of_an_abandoned_folder_is_swept(cache: Cache) -> None:
+    path = cache.temporary()
+    Path(path).write_bytes(b"data")
+    cache.abandon(path)
+    assert cache.sweep(1) == 1
+    assert not Path(path).exists()
