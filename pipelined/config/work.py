@@ -146,26 +146,26 @@ class Tables:
     flush_rows: int = key(20000, "Commit as soon as so many rows wait.", unit="rows", low=1, high=1000000)
     flush_bytes: int = key(33554432, "Commit as soon as so much waits.", unit="bytes", low=65536)
     reopen_commits: int = key(
-        50, "Reopen a table after so many commits: a handle slows down.", low=1, high=10000
+        25, "Reopen a table after so many commits: a handle slows down.", low=1, high=10000
     )
     reopen_seconds: float = key(900.0, "Reopen a table after so long: tokens expire.", unit="seconds", low=1)
     checkpoint_commits: int = key(
-        100, "A checkpoint of the table's log every so many commits.", low=1, high=10000
+        25, "A checkpoint of the table's log every so many commits.", low=1, high=10000
     )
     log_retention_hours: float = key(
         48.0, "How long the table's log keeps old versions.", unit="hours", low=0.01
     )
     log_commits: int = key(
-        200,
+        20,
         "On a local disk, commits older than the last so many are kept as hourly checkpoints only: each "
         "commit lists the log. 0: all are kept until log_retention_hours.",
         low=0,
     )
     small_files: int = key(
-        200, "A day with so many small files is compacted at once, even today's.", unit="files", low=2
+        100, "A day with so many small files is compacted at once, even today's.", unit="files", low=2
     )
     tend_seconds: float = key(
-        60.0,
+        30.0,
         "How often the worker table-maintenance looks for such days and such logs.",
         unit="seconds",
         low=0.1,

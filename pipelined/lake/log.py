@@ -19,7 +19,7 @@ __all__ = ["Version", "history", "tidy"]
 
 _NAME = re.compile(r"_delta_log/(\d{20})\.(json|checkpoint\.parquet)$")
 #: A reader that has listed the log reads it within this time.
-_READING_S = 60
+_READING_S = 30
 _CHECKPOINT_EVERY_S = 3600
 
 

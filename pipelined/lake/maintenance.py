@@ -34,7 +34,10 @@ _log = logging.getLogger("pipelined.lake")
 
 #: A file younger than this may belong to a commit that is under way.
 LEAST_VACUUM_HOURS = 24
-_TARGET_BYTES = 100 * 1024 * 1024  # of a compacted file: what the table layer aims at
+#: The size of a compacted file: what the table layer aims at, and less for a day that still grows, so that
+#: its rows are not written again and again.
+_TARGET_BYTES = 100 * 1024 * 1024
+_GROWING_BYTES = 8 * 1024 * 1024
 _DAY = "event_date"
 _TRIES = 5
 #: When a complete round began and ended last, in epoch seconds; a claim holds for so long.
@@ -90,18 +93,14 @@ class Maintenance:
     def small_files(self, *, least: int = 2, open_days: bool = False) -> list[SmallFiles]:
         """The days with at least ``least`` files that compaction would join; only days that are over."""
         with self._classified():
-            return [*_small_files(self._source.existing(), least, open_days)]
+            return [*_small_files(self._source.existing(), least, open_days, _TARGET_BYTES)]
 
     def compact(self, days: Sequence[str]) -> Done:
         """Join the small files of these days, one commit for each; a day may be left to the next time.
 
         That is where another writer's changes came first, again and again.
         """
-        joined = 0
-        for day in days:
-            with self._classified():
-                joined += self._compact(day)
-        return Done(compacted=joined)
+        return self._join(days, _TARGET_BYTES)
 
     def removable(self, hours: float) -> list[StoredFile]:
         """What :meth:`vacuum` would remove: files no version needs, and what killed writers left behind."""
@@ -137,8 +136,9 @@ class Maintenance:
     def tend(self) -> Done:
         """What cannot wait for a round: days, today's too, with too many small files; a log too long."""
         with self._classified():
-            many = [*_small_files(self._source.existing(), self._settings.small_files, True)]
-        done = self.compact([small.day for small in many])
+            least = self._settings.small_files
+            many = [*_small_files(self._source.existing(), least, True, _GROWING_BYTES)]
+        done = self._join([small.day for small in many], _GROWING_BYTES)
         with self._classified():
             return done + self._tidy(self._opened())
 
@@ -181,12 +181,22 @@ class Maintenance:
         if self._disk is not None:
             self._disk.sync(table.version())
 
-    def _compact(self, day: str) -> int:
+    def _join(self, days: Sequence[str], target: int) -> Done:
+        joined = 0
+        for day in days:
+            with self._classified():
+                joined += self._compact(day, target)
+        return Done(compacted=joined)
+
+    def _compact(self, day: str, target: int) -> int:
         for tries in range(_TRIES):
             table = self._opened()
             try:
                 metrics = table.optimize.compact(
-                    partition_filters=[(_DAY, "=", day)], max_concurrent_tasks=1, writer_properties=WRITER
+                    partition_filters=[(_DAY, "=", day)],
+                    target_size=target,
+                    max_concurrent_tasks=1,
+                    writer_properties=WRITER,
                 )
             except CommitFailedError as error:
                 _log.info("compaction of %s, %s came second: %s", self.url, day, plain(error))
@@ -231,7 +241,7 @@ class Maintenance:
             raise classify(error, self.url) from error
 
 
-def _small_files(table: DeltaTable, least: int, open_days: bool) -> Iterator[SmallFiles]:
+def _small_files(table: DeltaTable, least: int, open_days: bool, target: int) -> Iterator[SmallFiles]:
     """Two files of half the target at most can always be joined."""
     actions = pa.table(table.get_add_actions(flatten=True))
     small: dict[str, list[int]] = {}
@@ -239,7 +249,7 @@ def _small_files(table: DeltaTable, least: int, open_days: bool) -> Iterator[Sma
     for day, size in zip(
         actions.column(f"partition.{_DAY}").to_pylist(), actions.column("size_bytes").to_pylist(), strict=True
     ):
-        if size <= _TARGET_BYTES // 2 and (open_days or day is None or day < today):
+        if size <= target // 2 and (open_days or day is None or day < today):
             small.setdefault("" if day is None else day.isoformat(), []).append(size)
     for name, sizes in sorted(small.items()):
         if len(sizes) >= least:

@@ -35,7 +35,7 @@ LOOKED = "pipelined/looked"
 _RESTORED = "pipelined/restored"
 _TARGET = "pipelined/restored-to"
 #: How far the log may be looked through beyond what is written down.
-_UNWRITTEN = 50
+_UNWRITTEN = 20
 #: Versions looked through in a table that nothing was written down in.
 _FIRST_LOOK = 1000
 

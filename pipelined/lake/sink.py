@@ -190,11 +190,15 @@ class DeltaSink:
         self._keys.clear()
 
     def _current(self) -> DeltaTable:
-        """The handle to compare and write through: reopened when due, brought up to date for an upsert."""
+        """The handle to compare and write through: reopened when due, brought up to date for an upsert.
+
+        Due is it also after a checkpoint: a handle carries what was committed since its own with it.
+        """
         if (
             self._table is None
             or self._commits >= self._settings.reopen_commits
             or time.monotonic() >= self._due
+            or (self._commits and (self._table.version() + 1) % self._settings.checkpoint_commits == 0)
         ):
             return self._reopen()
         if self._upsert is not None:

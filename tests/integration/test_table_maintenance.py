@@ -124,20 +124,26 @@ def test_the_log_is_kept_short_and_older_versions_as_checkpoints(
         sink.commit([chunk([start])])
     table = keeper(tmp_path, **settings)
     folder = tmp_path / "t" / "_delta_log"
+    monkeypatch.setattr(log, "_READING_S", 3600)
     assert table.tend().removed == 0  # a reader may be about to read them
     age(tmp_path, 3.0)
+    hour = time.time() // 3600
+    for first, last, ago in ((9, 50, 10), (59, 90, 8)):
+        for number in range(first, last, 10):
+            os.utime(folder / f"{number:020}.checkpoint.parquet", ((hour - ago) * 3600 + number,) * 2)
     assert table.tend().removed > 0
     left = sorted(int(file.stem) for file in folder.glob("*.json"))
-    # Up to version 99 it is written down that there was no RESTORE; the checkpoint before that is 99.
-    assert left == [*range(99, 131)]
-    assert [
-        int(file.name[:20]) for file in folder.glob("*.checkpoint.parquet") if int(file.name[:20]) < 99
-    ] == []
+    # The last 20 commits need those from the checkpoint before them on.
+    assert left == [*range(109, 131)]
+    checkpoints = sorted(int(file.name[:20]) for file in folder.glob("*.checkpoint.parquet"))
+    assert checkpoints == [49, 89, 109, 119, 129]
     sink.commit([chunk([130])])
     fresh = opened(tmp_path)
     assert fresh.positions([P0]) == {P0: 131}
     assert ids(tmp_path) == names(0, range(131))
-    assert DeltaTable(str(tmp_path / "t"), version=99).transaction_version(f"writer/{P0[0]}/0") == 99
+    for kept in (49, 89):
+        assert DeltaTable(str(tmp_path / "t"), version=kept).count() == kept
+    assert DeltaTable(str(tmp_path / "t"), version=109).transaction_version(f"writer/{P0[0]}/0") == 109
 
 
 def test_commits_that_no_sink_has_looked_through_stay_in_the_log(tmp_path: Path) -> None:
