@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +22,7 @@ from pipelined.kafka.settings import Names, consumer_settings
 __all__ = ["Election", "election_group"]
 
 _logger = logging.getLogger("pipelined.kafka")
-_POLL_S = 0.1
+_POLL_S = 0.2
 
 
 def election_group(config: Config, worker_type: str) -> str:
@@ -43,6 +43,7 @@ class Election:
         self._topic = names.topic("checkpoints")
         self._patience = config.kafka.revoke_budget_s
         self._elected = threading.Event()
+        self._number = 0
         self._idle = threading.Event()
         self._idle.set()
         self._over = threading.Event()
@@ -76,11 +77,16 @@ class Election:
         return self.elected
 
     @contextlib.contextmanager
-    def term(self) -> Iterator[None]:
-        """While it works. The office goes to another one only when the work is done, or for too long not."""
+    def term(self) -> Iterator[Callable[[], bool]]:
+        """While it works; gives what tells whether it still may, as ``elected`` does.
+
+        Lost and won again is another term, however short the time between. The office is handed over when
+        the work has ended, or after a while.
+        """
         self._idle.clear()
+        number = self._number
         try:
-            yield
+            yield lambda: self.elected and self._number == number
         finally:
             self._idle.set()
 
@@ -115,6 +121,7 @@ class Election:
         consumer.incremental_assign(taken)
         consumer.pause(taken)  # the partition stands for the office, nobody reads it
         if any(place.partition == 0 for place in places):
+            self._number += 1
             self._elected.set()
 
     def _revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -16,7 +16,7 @@ from pipelined.stats.slots import Child
 __all__ = ["in_turn"]
 
 _logger = logging.getLogger("pipelined.workers")
-_WAIT_S = 0.1
+_WAIT_S = 0.2
 
 
 def in_turn(
@@ -38,8 +38,8 @@ def in_turn(
             stats.beat()
             if election.wait(_WAIT_S):
                 _logger.info("it is this host's turn", extra={"group": election.group})
-                with election.term():
-                    work(lambda: should_stop() or not election.elected)
+                with election.term() as lasts:
+                    work(lambda: should_stop() or not lasts())
                 said = False
                 if not should_stop():
                     _make_room(config, worker_type, index, stats)

@@ -24,7 +24,6 @@ from pipelined.local.fileserver import file_path
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("own-kafka")]
 
-SESSION_S = 6.0
 CHUNK = 40
 IN_TURN = {"event-writer", "result-processor"}  # one host commits to a table, the others stand by
 PARTITIONS = {"retry-scheduler": 2}  # one for each tier
@@ -89,6 +88,14 @@ def share(flow: Flow, hosts: Sequence[str], patience: float = 30) -> float:
 
     until(shared, f"{hosts} share the work: {owners(flow)}", patience)
     return time.monotonic() - began
+
+
+def processes(flow: Flow, worker: str) -> list[int]:
+    """The process of a type, by its number, that has each partition."""
+    found = json.loads(flow.ctl("members", "--json").stdout)
+    return sorted(
+        member["index"] for member in found if member["worker_type"] == worker for _ in member["partitions"]
+    )
 
 
 def done(flow: Flow, loading: Future[int]) -> Balance:
@@ -189,6 +196,25 @@ def test_the_members_of_a_dead_host_are_removed_by_hand_and_those_of_a_running_o
     print(f"moved {share(flow, ['here'], 20):.1f} s after the removal")
     flow.load(flow.day(100, seed=6).lines())
     flow.settle()
+
+
+def test_fewer_processes_after_a_restart_leave_no_partition_waiting_for_the_others(flow: Flow) -> None:
+    flow.configure(
+        {
+            "kafka.session_timeout_s": 60.0,
+            "kafka.transaction_timeout_s": 20.0,
+            "workers.download.processes": 3,
+        }
+    )
+    flow.start()
+    until(lambda: processes(flow, "download") == [0, 1, 2], "three share the partitions")
+    assert flow.stop() == 0
+    flow.configure({"workers.download.processes": 1})
+    flow.start()
+    until(lambda: processes(flow, "download") == [0, 0, 0], "one has them all", 20)
+    flow.load(flow.day(100, seed=7).lines())
+    flow.settle()
+    assert flow.stop() == 0
 
 
 def test_a_host_that_stands_still_for_longer_than_its_session_is_a_zombie_and_does_no_harm(
