@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import realparts
+from chaos.day.brokers import dead_coordinators
 from chaos.day.faults import Faults
 from chaos.day.plan import KILLS, TROUBLES, draw
 from chaos.day.recovery import Recovery, statistics_of
@@ -69,6 +70,17 @@ def test_a_single_broker_and_a_single_host_are_asked_for_nothing_they_cannot_do(
 def test_each_kind_of_fault_can_be_done() -> None:
     for kind in [*KILLS, *TROUBLES]:
         assert callable(getattr(Faults, f"_{kind}")), kind
+
+
+def test_a_coordinator_that_failed_to_load_and_was_left_so_is_found_in_the_log() -> None:
+    said = [
+        "INFO CoordinatorRuntime: [x] Finished loading of metadata from __consumer_offsets-0 with epoch 0",
+        "INFO CoordinatorRuntime: [x] Scheduling loading of metadata from __consumer_offsets-1 with epoch 2",
+        "ERROR CoordinatorRuntime: [x] Failed to load metadata from __consumer_offsets-1 with epoch 0 due to",
+        "ERROR CoordinatorRuntime: [x] Failed to load metadata from __consumer_offsets-2 with epoch 0 due to",
+        "INFO CoordinatorRuntime: [x] Started unloading metadata for __consumer_offsets-2 with epoch 1",
+    ]
+    assert dead_coordinators("\n".join(said)) == ["__consumer_offsets-1"]
 
 
 def test_times_to_recover_are_summed_up_and_those_without_an_end_counted() -> None:

@@ -11,21 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from chaos.day.brokers import launch
 from chaos.day.hosts import Ground, Host
 from chaos.day.load import Feeder, canary_ids
 from chaos.day.plan import Step
 from chaos.day.recovery import PATIENCE_S, Monitor, Recovery, Rows, until_working
 from pipelined.local.fileserver import FileServer
-from pipelined.local.node import Node
 
 __all__ = ["Faults", "SkippedError"]
-
-_READY_S = 60.0
-#: What a broker that is started again tells beside warnings: whether its coordinators are back.
-_LOGGED = """
-logger.coordinator.name=org.apache.kafka.coordinator.common.runtime
-logger.coordinator.level=info
-"""
 
 
 class SkippedError(Exception):
@@ -77,14 +70,14 @@ class Faults:
     def _worker(self, step: Step) -> None:
         host = self._host_of(step)
         victims = [self._running(host, name) for name in step.workers]
-        busy = [self._monitor.is_busy(host, name) for name in step.workers]
+        watched = [self._monitor.watched(host, name) for name in step.workers]
         under, killed = self._troubles(), time.monotonic()
         for victim in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim["pid"], signal.SIGKILL)
             self.kills["worker"] += 1
-        for victim, was_busy in zip(victims, busy, strict=True):
-            seconds = until_working(host, victim, was_busy, killed)
+        for victim, hosts in zip(victims, watched, strict=True):
+            seconds = until_working(host, victim, hosts, killed)
             self._killed(step, victim["type"], seconds, under)
 
     _workers = _worker
@@ -120,7 +113,7 @@ class Faults:
                 node.kill()
                 self.kills["broker"] += 1
             time.sleep(step.seconds)
-            self._launch(*nodes)
+            launch(nodes, self._tell)
 
     _brokers = _broker
 
@@ -140,18 +133,6 @@ class Faults:
     def _send(self, ids: list[str]) -> None:
         time.sleep(0.1)  # the kill comes first
         self._feeder.canaries(ids)
-
-    def _launch(self, *nodes: Node) -> None:
-        for node in nodes:
-            for log in node.folder.glob("*.log"):
-                # The node begins its logs anew; what it said before must be there if the day fails.
-                with log.with_suffix(".before").open("ab") as kept:
-                    kept.write(log.read_bytes())
-            with (node.folder / "log4j2.properties").open("a") as logging:
-                logging.write(_LOGGED)
-            node.launch()
-        for node in nodes:
-            node.wait_ready(time.monotonic() + _READY_S)
 
     # Troubles.
 
@@ -190,7 +171,7 @@ class Faults:
         with self._ground.brokers:
             node.stop()
             time.sleep(step.seconds)
-            self._launch(node)
+            launch([node], self._tell)
 
     def _broker_freeze(self, step: Step) -> None:
         node = self._ground.cluster.nodes[step.brokers[0]]

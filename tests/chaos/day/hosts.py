@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from chaos.day.brokers import launch
 from chaos.day.clock import Clock
 from chaos.day.disks import Disk
 from chaos.day.plan import PARTITIONS, Plan
@@ -170,10 +171,7 @@ class Ground:
         for node in self.cluster.nodes:
             if node.running:
                 node.resume()
-            else:
-                node.launch()
-        for node in self.cluster.nodes:
-            node.wait_ready(time.monotonic() + 60)
+        launch(self.cluster.nodes, tell)
         os.kill(self.files.pid, signal.SIGCONT)
         self.tables.free()
         for host in self.hosts:

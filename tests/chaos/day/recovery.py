@@ -61,27 +61,38 @@ class Monitor(threading.Thread):
         self._ended.set()
         self.join()
 
-    def is_busy(self, host: Host, name: str) -> bool:
-        """Whether that worker has partitions with something on them: it took records in a moment ago."""
-        return time.monotonic() - self._moved.get((host.name, name), 0.0) < _BUSY_S
+    def watched(self, host: Host, name: str) -> list[Host]:
+        """The hosts on which the work of that worker can be seen to go on once it is killed.
+
+        None where it has nothing to do now. All where it alone of its type has: another may stand by, and
+        take over. Else itself: what the others do proves nothing.
+        """
+        lately = time.monotonic() - _BUSY_S
+        busy = [each for each in self._hosts if self._moved.get((each.name, name), 0.0) > lately]
+        if host not in busy:
+            return []
+        return [*self._hosts] if busy == [host] else [host]
 
 
-def until_working(host: Host, before: dict[str, Any], busy: bool, killed: float) -> float | None:
-    """Seconds from ``killed`` until the successor of a worker works, None where it does not in time.
+def until_working(host: Host, before: dict[str, Any], watched: Sequence[Host], killed: float) -> float | None:
+    """Seconds from ``killed`` until the work of a worker goes on, None where it does not in time.
 
-    Working: it runs, and where its predecessor was ``busy`` it has taken something in as well.
+    Its successor runs and, where any hosts are ``watched``, a worker of its type on one of them has taken
+    something in.
     """
-    taken, daemon = before["records_in"], host.daemon
+    name = before["type"]
+    taken: dict[tuple[str, int], int] = {}
+    is_up = moved = False
     while time.monotonic() < killed + PATIENCE_S:
-        worker = host.snapshot().get(before["type"])
-        if host.daemon is not daemon:
-            taken, daemon = 0, host.daemon  # a new parent counts from the beginning
-        if (
-            worker
-            and worker["state"] == "RUNNING"
-            and worker["pid"] != before["pid"]
-            and (worker["records_in"] > taken or not busy)
-        ):
+        worker = host.snapshot().get(name)
+        is_up = bool(worker and worker["state"] == "RUNNING" and worker["pid"] != before["pid"])
+        for each in watched:
+            found = worker if each is host else each.snapshot().get(name)
+            if found:
+                # A new parent counts from the beginning.
+                key = (each.name, each.daemon.pid if each.daemon else 0)
+                moved |= found["records_in"] > taken.setdefault(key, found["records_in"])
+        if is_up and (moved or not watched):
             return time.monotonic() - killed
         time.sleep(0.02)
     return None
