@@ -8,14 +8,38 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import demo, download, idle, ingester, latency, recovery, slow_download, window, writer
+from benchmarks import (
+    dedup,
+    demo,
+    download,
+    idle,
+    ingester,
+    latency,
+    recovery,
+    slow_download,
+    table_growth,
+    window,
+    writer,
+)
 from benchmarks.ground import Ground
 from benchmarks.machine import about, load_average
 from benchmarks.report import render, write
 
 BENCHMARKS = {
     module.NAME: module
-    for module in (ingester, writer, window, latency, download, slow_download, idle, recovery, demo)
+    for module in (
+        ingester,
+        dedup,
+        writer,
+        table_growth,
+        window,
+        latency,
+        download,
+        slow_download,
+        idle,
+        recovery,
+        demo,
+    )
 }
 
 
