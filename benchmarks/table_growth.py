@@ -27,9 +27,9 @@ _METHOD = (
     "Commits of {batch:,} rows of 0.5 kB through the sink, default settings, files and log synced to disk, "
     "in one process without Kafka. What the worker table-maintenance does every {tend} s is done every "
     "{tend} commits, which take as long at one commit a second; its time is a figure of its own. It keeps "
-    "no part of the log for its age, as commits come faster here. Commit 10: commits 6 to 15 of new tables. Commit "
-    "{commits:,}: the last {window} commits of one table. {large:,} rows: a table filled by commits of "
-    "200,000 over 30 days, and one of {batch:,} rows and the same number of commits. In turns of {turn} "
+    "no part of the log for its age, as commits come faster here. Commit 10: commits 6 to 15 of new tables. "
+    "Commit {commits:,}: the last {window} commits of one table. {large:,} rows: a table filled by commits "
+    "of 200,000 over 30 days, and one of {batch:,} rows and the same number of commits. In turns of {turn} "
     "commits, so that whatever else the machine does meets both. Processor time is that of all threads. "
     "Ratios are of the medians. Tables on {disk}."
 )

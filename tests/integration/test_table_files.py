@@ -64,9 +64,7 @@ def test_what_a_killed_writer_left_is_found_on_a_local_disk(tmp_path: Path) -> N
 
 def test_an_object_store_is_opened_with_the_token_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(
-        files.object_stores, "from_url", lambda url, **options: asked.update(options, url=url)
-    )
+    monkeypatch.setattr("obstore.store.from_url", lambda url, **options: asked.update(options, url=url))
     store = TableFiles(URL, {"bearer_token": "secret", "timeout": "30s"})
     assert asked["url"] == URL
     assert asked["credential_provider"]() == {"token": "secret", "expires_at": None}
