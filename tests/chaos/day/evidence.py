@@ -99,7 +99,7 @@ def _shown(message: Message, aborted: bool) -> dict[str, Any]:
         "at": message.timestamp()[1],
         **({"aborted": True} if aborted else {}),
         "key": _text(key),
-        "headers": {name: _text(value) for name, value in message.headers() or ()},
+        "headers": {name: _text(value) for name, value in list(message.headers() or [])},
         "value": _text(message.value()),
     }
 

@@ -136,10 +136,10 @@ class Ground:
             self.files = FileServer()
             stack.callback(self._stop_files)
             self.tables = Disk(self.folder / "tables", _TABLE_BYTES)
-            stack.callback(lambda: self._take_down(self.tables))
+            stack.callback(self._take_down, self.tables)
             for number, hang_s in enumerate(self.plan.hang_s):
                 host = Host(self, number, hang_s)
-                stack.callback(lambda host=host: self._take_down(host.cache, host.logs))
+                stack.callback(self._take_down, host.cache, host.logs)
                 stack.callback(host.end)
                 self.hosts.append(host)
             until(self._apply_topics, "the topics are made", 90)

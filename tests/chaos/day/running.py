@@ -96,9 +96,8 @@ def _work(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> None
             outcome.kills, outcome.troubles = faults.kills, faults.troubles
             outcome.recoveries = faults.recoveries
         outcome.seconds = time.monotonic() - began
-        for track in tracks:
-            if track.error is not None:
-                raise track.error
+        errors = [track.error for track in tracks if track.error is not None]
+        outcome.error = "; ".join(f"{type(error).__name__}: {error}" for error in errors)
         tell(f"{sum(outcome.kills.values())} kills; everything is mended, and the load ends")
         ground.heal(tell)
         feeder.stop()
@@ -118,15 +117,15 @@ class _Track(threading.Thread):
         self._outcome = outcome
         self._tell = tell
         self._began = end - 60 * outcome.plan.minutes
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
     def run(self) -> None:
-        """Do them; what does not fit into the day any more is skipped."""
+        """Do them; what does not fit into the day any more is skipped, and so is the rest after an error."""
         try:
             for step in self._steps:
                 time.sleep(max(0.0, self._began + step.at - time.monotonic()))
                 self._one(step)
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever joins it
+        except Exception as error:  # noqa: BLE001 - told by whoever joins it
             self.error = error
 
     def _one(self, step: Step) -> None:
@@ -146,7 +145,7 @@ def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> Non
     with Follower(ground.hosts[0].config) as follower:
         balance = outcome.balance = _settle(follower) or follower.balance()
     outcome.settle_seconds = time.monotonic() - began
-    if balance.read != outcome.lines:
+    if balance.read != outcome.lines and not outcome.error:
         outcome.error = f"{outcome.lines:,} lines were loaded, but events.raw has {balance.read:,}"
     if outcome.passed:  # else they stay as they are, for the evidence
         codes = {host.name: host.leave() for host in ground.hosts}
