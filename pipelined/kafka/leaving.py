@@ -49,7 +49,7 @@ def leave(config: Config, group: str, instances: Iterable[str], *, timeout: floa
         except KafkaError as error:
             if not error.retriable or time.monotonic() + _AGAIN_S > deadline:
                 msg = (
-                    f"the group {group} could not be left: {type(error).__name__}: {error}; the partitions "
+                    f"the group {group} could not be left: {error}; the partitions "
                     f"move to others when the session times out, in {config.kafka.session_timeout_s:g} s"
                 )
                 raise UnavailableError(msg) from error
