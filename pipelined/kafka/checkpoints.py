@@ -33,7 +33,8 @@ def read_checkpoint(config: Config, key: str) -> bytes | None:
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         open_ends = set(partitions)
         while open_ends:
-            for message in consumer.consume(1000, 0.2):
+            # `consume(1000, 0.2)` alone would wait its whole time for the thousandth.
+            for message in [*consumer.consume(1, 0.2), *consumer.consume(1000, 0)]:
                 error = message.error()
                 if error is None:
                     if message.key() == key.encode():
