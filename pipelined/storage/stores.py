@@ -31,7 +31,7 @@ from pipelined.errors import (
     RecordError,
     TransientError,
 )
-from pipelined.storage.disk import disk_error
+from pipelined.storage.disk import disk_error, sync_folder
 from pipelined.storage.durable import Group, Item
 
 __all__ = ["PART_BYTES", "LocalStore", "ObjectStore", "Store", "open_store"]
@@ -83,6 +83,7 @@ class LocalStore:
             )
         self.root = root
         self._group = Group()
+        self._anchored = False
 
     def put(self, path: str, source: Path, size: int, sha256: str) -> None:
         """See :class:`Store`. A file of that name is replaced."""
@@ -109,6 +110,19 @@ class LocalStore:
         placed = self._group.place(Item(path, file, str(temporary), str(target), str(self.root)))
         if placed.error is not None:
             raise placed.error
+        self._anchor(target)
+
+    def _anchor(self, target: Path) -> None:
+        """Once, make the root's own name durable: it may be as new as its first file."""
+        if self._anchored:
+            return
+        try:
+            for folder in self.root.parents:
+                with contextlib.suppress(PermissionError):
+                    sync_folder(folder)
+        except OSError as error:
+            raise disk_error(error, target) from error
+        self._anchored = True
 
 
 class ObjectStore:

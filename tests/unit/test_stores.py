@@ -274,3 +274,16 @@ def test_a_token_that_cannot_be_had_or_used_is_a_configuration_error() -> None:
         open_store("az://container/x", timeout_s=5, credential="env:NOT_SET_ANYWHERE")
     with pytest.raises(ConfigError, match="bearer"):
         open_store("s3://bucket/x", timeout_s=5, credential="env:NOT_SET_ANYWHERE")
+
+
+def test_the_name_of_a_new_root_is_made_durable_with_its_first_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("pipelined.storage.stores.sync_folder", synced.append)
+    store = LocalStore(tmp_path / "new" / "store")
+    source = tmp_path / "file"
+    source.write_bytes(b"x")
+    for path in ("a/b.pdf", "a/c.pdf"):
+        store.put(path, source, 1, "")
+    assert synced == [tmp_path / "new", *(tmp_path / "new").parents]
