@@ -13,7 +13,7 @@ import pytest
 import realparts
 from chaos.day.brokers import dead_coordinators
 from chaos.day.faults import Faults
-from chaos.day.plan import KILLS, TROUBLES, draw
+from chaos.day.plan import KILLS, SESSION_S, TROUBLES, draw
 from chaos.day.recovery import Recovery, statistics_of
 from chaos.day.report import as_json, enter, render
 from chaos.day.running import Outcome, run
@@ -65,6 +65,14 @@ def test_a_single_broker_and_a_single_host_are_asked_for_nothing_they_cannot_do(
     assert {step.kind for step in steps}.isdisjoint({"brokers", "host", "leave"})
     assert {step.host for step in steps} == {0}
     assert all(step.brokers in ((), (0,)) for step in steps)
+
+
+def test_a_zombie_sleeps_longer_than_its_session_and_some_longer_than_the_supervisor_lets_them() -> None:
+    plan = draw(2, 60, brokers=3, hosts=2)
+    asleep = [step for step in plan.steps if step.kind == "zombie"]
+    assert all(step.seconds > SESSION_S for step in asleep)
+    hung = {step.seconds > plan.hang_s[step.host][step.workers[0]] for step in asleep}
+    assert hung == {True, False}
 
 
 def test_each_kind_of_fault_can_be_done() -> None:

@@ -15,16 +15,15 @@ from typing import Any, Self
 from chaos.day.brokers import launch
 from chaos.day.clock import Clock
 from chaos.day.disks import Disk
-from chaos.day.plan import PARTITIONS, Plan
+from chaos.day.plan import PARTITIONS, SESSION_S, Plan
 from flow import Flow, pipelined_command, until
 from pipelined.errors import UnavailableError
 from pipelined.local.fileserver import FileServer
 from pipelined.local.kafka import Cluster
 from pipelined.supervisor.protocol import ask
 
-__all__ = ["SESSION_S", "Ground", "Host"]
+__all__ = ["Ground", "Host"]
 
-SESSION_S = 6.0
 _STATUS_S = 2.0
 _CACHE_BYTES, _TABLE_BYTES, _LOG_BYTES = 256 << 20, 4 << 30, 1 << 30
 

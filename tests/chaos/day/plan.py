@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from pipelined.config import WORKER_TYPES
 
-__all__ = ["KILLS", "RATE", "TROUBLES", "Plan", "Step", "draw"]
+__all__ = ["KILLS", "RATE", "SESSION_S", "TROUBLES", "Plan", "Step", "draw"]
 
+#: The session and transaction timeout of a day's hosts, as in `make run`.
+SESSION_S = 10.0
 #: Kind of kill → what it is, and its cards in the deck: with one broker, with three.
 KILLS: Mapping[str, tuple[str, int, int]] = {
     "worker": ("SIGKILL of a worker", 14, 14),
@@ -25,7 +27,7 @@ KILLS: Mapping[str, tuple[str, int, int]] = {
 }
 #: Kind of trouble → what it is, its cards in the deck, and how long it lasts: at least, at most.
 TROUBLES: Mapping[str, tuple[str, int, float, float]] = {
-    "zombie": ("SIGSTOP of a worker for longer than the session timeout, then SIGCONT", 4, 7.0, 16.0),
+    "zombie": ("SIGSTOP of a worker for longer than the session timeout, then SIGCONT", 4, 11.0, 18.0),
     "storm": ("a worker type stopped and started by the operator, several times", 3, 0.1, 2.0),
     "leave": ("a host stopped by the operator, and started again", 2, 0.5, 9.0),
     "broker_restart": ("a broker stopped cleanly, and started again", 2, 0.0, 4.0),
@@ -62,7 +64,7 @@ MOST_PARTITIONS = 8
 PARTITIONS = 3
 #: How long a host's workers may be silent before its supervisor takes them for hung: shorter than the
 #: longest SIGSTOP, so that it kills some, and much longer, so that others wake up as zombies.
-HANGS = (8.0, 60.0)
+HANGS = (13.0, 60.0)
 #: How far a clock is moved, in seconds.
 CLOCK_STEPS = (-1800.0, -600.0, -60.0, -5.0, 5.0, 60.0, 600.0, 1800.0)
 
@@ -175,7 +177,7 @@ class _Dealer:
                 brokers = tuple(sorted(rng.sample(range(self._brokers), count)))
                 seconds = round(rng.choice((0.0, rng.uniform(0.5, 4.0))), 2)
             elif kind == "host":
-                seconds = round(rng.uniform(7.0, 11.0), 2)
+                seconds = round(SESSION_S + rng.uniform(1.0, 4.0), 2)
             workers = tuple(next(names) for _ in range({"worker": 1, "workers": 2}.get(kind, 0)))
             if len(set(workers)) < len(workers):
                 workers = (workers[0], next(names))
