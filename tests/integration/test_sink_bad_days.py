@@ -154,6 +154,25 @@ def test_a_log_that_was_cleaned_up_under_the_handle_loses_and_doubles_nothing(
     assert ids(tmp_path) == sorted(names(0, range(4)) + names(1, range(22)))
 
 
+def test_a_data_file_cut_by_a_power_loss_stops_the_writer_until_the_table_is_put_back(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    sink.commit([chunk(range(3))])
+    before = set((tmp_path / "t").rglob("*.parquet"))
+    sink.commit([chunk(range(3, 6))])
+    sink.close()
+    (cut,) = set((tmp_path / "t").rglob("*.parquet")) - before
+    os.truncate(cut, 0)  # the commit survived, what it names did not
+    with pytest.raises(
+        ConfigError, match=rf"{cut.name} has 0 bytes, and version 2 .* version 1 \(DeltaTable"
+    ):
+        opened(tmp_path)
+    table(tmp_path).restore(1)
+    successor = opened(tmp_path)
+    assert successor.positions([P0]) == {P0: 3}
+    successor.commit([chunk(range(3, 6))])
+    assert ids(tmp_path) == names(0, range(6))
+
+
 def test_a_restore_under_a_running_sink_ends_it_before_it_writes_past_the_gap(tmp_path: Path) -> None:
     sink = opened(tmp_path)
     for start in range(0, 10, 2):
