@@ -27,10 +27,10 @@ SESSION_S = 30.0
 
 
 class Listening:
-    """A listener that begins where the group ended."""
+    """A listener that begins where the group ended, or at the first record."""
 
-    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int | None]:
-        return {partition: offset for partition, (offset, _) in positions.items()}
+    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int]:
+        return {partition: where.offset or where.low for partition, where in positions.items()}
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         del partitions
