@@ -123,6 +123,8 @@ class Connection:
                 if time.monotonic() > deadline or not passing:
                     raise self._unreachable(error) from error
                 time.sleep(0.1)
+                # It would go on asking with the leaders and epochs that it knows.
+                self.topics()
 
     def _unreachable(self, error: Exception) -> UnavailableError:
         return UnavailableError(

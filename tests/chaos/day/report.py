@@ -94,8 +94,7 @@ def render(document: Mapping[str, Any]) -> str:
         "",
         f"{document['kills']:,} kills and {document['faults']:,} other faults over {document['events']:,} "
         f"events and {document['attachments']:,} attachments in {document['seconds'] / 60:.1f} minutes, on "
-        f"{document['brokers']} broker(s) and {document['hosts']} host(s): **{document['lost']} lost, "
-        f"{document['doubled']} doubled**, {document['other_differences']} other differences.",
+        f"{document['brokers']} broker(s) and {document['hosts']} host(s): {_verdict(document)}.",
         "",
         f"Again: `{document['command']}`",
         "",
@@ -133,6 +132,13 @@ def render(document: Mapping[str, Any]) -> str:
         + f"; settled and judged {document['settle_s']:g} s after the end.*",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _verdict(document: Mapping[str, Any]) -> str:
+    if document["balance"] is None:
+        return "**not judged**"
+    found = f"**{document['lost']} lost, {document['doubled']} doubled**"
+    return f"{found}, {document['other_differences']} other differences"
 
 
 def _recovery_table(recovery: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from chaos.day.hosts import Ground
 from chaos.day.load import Feeder
 from chaos.day.plan import Plan, Step
 from chaos.day.recovery import Monitor, Recovery, Rows
+from pipelined.errors import UnavailableError
 from pipelined.ledger import Balance, Follower
 
 __all__ = ["Outcome", "run"]
@@ -24,6 +25,8 @@ __all__ = ["Outcome", "run"]
 SETTLE_S = 300.0
 #: When nothing has changed for so long, nothing will.
 QUIET_S = 60.0
+#: Brokers that have just come back may refuse the ledger; it begins again.
+LEDGER_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -142,8 +145,7 @@ class _Track(threading.Thread):
 
 def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> None:
     began = time.monotonic()
-    with Follower(ground.hosts[0].config) as follower:
-        balance = outcome.balance = _settle(follower) or follower.balance()
+    balance = outcome.balance = _balance(ground, tell)
     outcome.settle_seconds = time.monotonic() - began
     if balance.read != outcome.lines and not outcome.error:
         outcome.error = f"{outcome.lines:,} lines were loaded, but events.raw has {balance.read:,}"
@@ -151,6 +153,18 @@ def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> Non
         codes = {host.name: host.leave() for host in ground.hosts}
         outcome.notes += [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
     tell(f"judged after {outcome.settle_seconds:.1f} s: {'balanced' if balance.balanced else 'NOT BALANCED'}")
+
+
+def _balance(ground: Ground, tell: Callable[[str], None]) -> Balance:
+    for attempt in range(1, LEDGER_ATTEMPTS + 1):
+        try:
+            with Follower(ground.hosts[0].config) as follower:
+                return _settle(follower) or follower.balance()
+        except UnavailableError as error:
+            if attempt == LEDGER_ATTEMPTS:
+                raise
+            tell(f"the ledger begins again: {error}")
+    raise AssertionError("unreachable")
 
 
 def _settle(follower: Follower) -> Balance | None:
