@@ -43,9 +43,10 @@ class NearRouter(Router):
         return Routed(outputs, routed.kind)
 
     def _placed(self, outputs: Sequence[Output]) -> Sequence[Output]:
-        return [
-            msgspec.structs.replace(output, partition=self._near(output.key))
-            if output.stream == self._stream and output.partition is None
-            else output
-            for output in outputs
-        ]
+        placed = []
+        for output in outputs:
+            where = None
+            if output.stream == self._stream and output.partition is None:
+                where = self._near(output.key)
+            placed.append(output if where is None else msgspec.structs.replace(output, partition=where))
+        return placed

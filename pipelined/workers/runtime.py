@@ -82,7 +82,7 @@ class Runtime:
         self._gauges = Gauges(stats)
         self._held: list[Record] = []
         self._next: dict[Partition, int] = {}
-        self._revoke_budget = config.kafka.session_timeout_s / 3
+        self._revoke_budget = config.kafka.revoke_budget_s
         self._settled = 0
         self._ready_since = 0.0
         self._linger = 0.0

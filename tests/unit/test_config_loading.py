@@ -40,6 +40,7 @@ OTHER: dict[str, Any] = {
 }
 # What another value needs beside it.
 WITH: dict[str, dict[str, Any]] = {
+    "kafka.transaction_timeout_s": {"kafka.session_timeout_s": 60.0},
     "topics.events_raw.partitions": {"topics.events_ingested.partitions": 7},
     "topics.events_ingested.partitions": {"topics.events_raw.partitions": 7},
     "workers.table_maintenance.batch_records": {"workers.table_maintenance.window_records": 2},
