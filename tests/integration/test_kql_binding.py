@@ -1,4 +1,4 @@
-"""Microsoft's own KQL parser binds the queries of the poller: what the local Eventhouse takes proves little."""
+"""Microsoft's own KQL parser binds the poller's queries; that the local Eventhouse runs them says less."""
 
 from __future__ import annotations
 

@@ -39,6 +39,12 @@ class _Batch:
     visible_at: float | None
     lag: float | None
 
+    def due(self, now: float) -> bool:
+        """Whether it is time for its next step."""
+        if self.visible_at is None or (self.visible and self.lag is None):
+            return False
+        return self.visible_at + (self.lag or 0) * self.visible <= now
+
 
 class Batches:
     """Takes rows in and moves them on when their time has come. Thread-safe."""
@@ -66,11 +72,10 @@ class Batches:
 
     def cursor(self) -> int:
         """The current cursor of the database: all rows up to it are visible, and no later one is."""
-        with self._lock:
-            if self._settings().cursor_always_moves:
-                with self._storage.change() as connection:
-                    self._cursor = self._next(connection)
-            return self._cursor
+        if self._settings().cursor_always_moves:
+            with self._lock, self._storage.change() as connection:
+                self._cursor = self._next(connection)
+        return self._cursor  # set after the commit: no query waits for rows that are on their way
 
     def _next(self, connection: duckdb.DuckDBPyConnection) -> int:
         """The cursor of what this transaction commits: growing, and shaped like the service's."""
@@ -140,18 +145,14 @@ class Batches:
 
     def settle(self) -> None:
         """Move on what has come due."""
-        if not self._waiting:
+        now = time.time()
+        if not any(batch.due(now) for batch in list(self._waiting.values())):
             return
         with self._lock:
-            now = time.time()
             for batch in list(self._waiting.values()):
-                if batch.visible_at is None or batch.visible_at > now:
-                    continue
-                if not batch.visible:
+                if not batch.visible and batch.due(now):
                     self._reveal(batch, self._folder / f"{batch.number}.jsonl")
-                if batch.number not in self._waiting or batch.lag is None:
-                    continue
-                if batch.visible_at + batch.lag <= now:
+                if batch.number in self._waiting and batch.visible and batch.due(now):
                     self._seal(batch)
 
     def reveal(self, number: int | None = None) -> None:

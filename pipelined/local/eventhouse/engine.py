@@ -115,18 +115,22 @@ class Engine:
         most = request.number("query_take_max_records")
         taken = 0
         while fetched := rows.fetchmany(_FETCHED_AT_ONCE):
-            for (row,) in fetched:
-                if most is not None and len(result.rows) == most:
-                    return
-                taken += len(row)
-                if len(result.rows) == records:
-                    result.cut = f"Query result set has exceeded the internal record count limit {records}"
-                elif taken > size:
-                    result.cut = f"Query result set has exceeded the internal data size limit {size}"
-                if result.cut:
-                    result.cut += " (E_QUERY_RESULT_SET_TOO_LARGE; see https://aka.ms/kustoquerylimits)"
-                    return
-                result.rows.append(row)
+            texts = [row for (row,) in fetched]
+            if most is not None:
+                texts = texts[: most - len(result.rows)]
+            taken += sum(map(len, texts))
+            result.rows += texts
+            if len(result.rows) > records:
+                result.cut = f"Query result set has exceeded the internal record count limit {records}"
+                del result.rows[int(records) :]
+            elif taken > size:
+                result.cut = f"Query result set has exceeded the internal data size limit {size}"
+                while taken > size:
+                    taken -= len(result.rows.pop())
+            if result.cut:
+                result.cut += " (E_QUERY_RESULT_SET_TOO_LARGE; see https://aka.ms/kustoquerylimits)"
+            if result.cut or len(result.rows) == most:
+                return
 
     def _limits(self, request: Request) -> tuple[float, float]:
         """How many records, and how many bytes of them, this request may have."""
