@@ -26,9 +26,7 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=2, choices=(1, 2, 3))
     parser.add_argument("--rate", type=float, default=RATE, help="events a second")
     parser.add_argument("--directory", type=Path, default=None, help="default: a new one below /tmp")
-    parser.add_argument(
-        "--record", action="store_true", help="add the day to benchmarks/chaos, if it was judged"
-    )
+    parser.add_argument("--record", action="store_true", help="add it to benchmarks/chaos, if it was judged")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when the day passes")
     parser.add_argument("--plan", action="store_true", help="show the plan and do nothing")
     options = parser.parse_args()
