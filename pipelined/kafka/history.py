@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -221,28 +223,31 @@ def _records(
                 "stays so, look with kafka-transactions.sh for one that hangs, and abort it"
             )
             raise UnavailableError(msg)
-        for number, found in _by_partition(messages).items():
-            last, end = found[-1], ends[number]
+        for number, messages_of in _runs(messages):
+            run, last, end = messages_of, messages_of[-1], ends[number]
             # The end is an event of its own: the last offsets may be markers, which no message shows.
             if (last.offset() or 0) >= end - (last.error() is None):
                 reading.discard(number)
-            keyed = [m for m in found if m.key() is not None and m.error() is None]
-            if (last.offset() or 0) >= end:
-                keyed = [m for m in keyed if (m.offset() or 0) < end]
-            if keyed:
-                yield number, [m.key() or b"" for m in keyed], [m.timestamp()[1] for m in keyed]
+                run = [m for m in run if (m.offset() or 0) < end]
+            keys = list(map(Message.key, run))
+            if None in keys:  # the news of an end, or a record that is none of ours
+                run = [m for m in run if m.error() is None and m.key() is not None]
+                keys = list(map(Message.key, run))
+            if keys:
+                yield number, cast(list[bytes], keys), [at for _, at in map(Message.timestamp, run)]
     consumer.unassign()
 
 
-def _by_partition(messages: list[Message]) -> dict[int, list[Message]]:
-    """The messages of each partition, the news of its end among them."""
-    batches: dict[int, list[Message]] = {}
-    for message in messages:
-        error = message.error()
-        if error is not None and error.code() != KafkaError._PARTITION_EOF:
-            raise KafkaException(error)
-        batches.setdefault(message.partition() or 0, []).append(message)
-    return batches
+def _runs(messages: list[Message]) -> Iterator[tuple[int, list[Message]]]:
+    """The messages, as they come, in runs of one partition; raises the errors among them."""
+    start = 0
+    for number, same in itertools.groupby(map(Message.partition, messages)):
+        end = start + sum(1 for _ in same)
+        run, start = messages[start:end], end
+        for error in filter(None, map(Message.error, run)):
+            if error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+        yield number or 0, run
 
 
 def _moment(milliseconds: int) -> str:

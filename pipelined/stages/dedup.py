@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 
 __all__ = ["Horizon"]
@@ -81,87 +81,74 @@ class Horizon:
             place = number & self._wide
         shard = self._shards[place]
         at = shard.find(trace)
-        if at >= 0 and self._alive(shard, at, trace) >= 0:
+        if at >= 0 and self._alive(shard, at, trace):
             return True
         return self._before is not None and trace in self._before
 
-    def _alive(self, shard: bytes, at: int, trace: bytes) -> int:
-        """Where a record of it begins that still counts, from ``at`` on; -1 where there is none."""
+    def _alive(self, shard: bytes, at: int, trace: bytes) -> bool:
+        """Whether a record of it still counts, from ``at`` on."""
         while at >= 0:
             if at % _RECORD == 0 and (self._mark - shard[at + _ID]) & 255 <= self._span:
-                return at
+                return True
             at = shard.find(trace, at + 1)
-        return -1
+        return False
 
     def add(self, trace: bytes, arrival_ms: int) -> None:
         """Remember an identity that is not known yet."""
-        if arrival_ms >= self._end:
-            self._begin(arrival_ms)
-        number = hash(trace)
-        place = number & self._mask
-        if place < self._split:
-            place = number & self._wide
-        shard = self._shards[place]
-        if shard and (self._mark - shard[_ID]) & 255 > self._span:
-            shard = self._live(shard)
-        self._shards[place] = b"%b%b%c" % (shard, trace, self._mark)
-        self._fresh += 1
-        self._room -= 1
-        if self._room < 0:
-            self._grow()
+        self.load((trace,), (arrival_ms,))
 
-    def admit(self, traces: Iterable[bytes], arrivals_ms: Iterable[int]) -> list[bool]:
+    def admit(self, traces: Sequence[bytes], arrivals_ms: Sequence[int]) -> list[bool]:
         """For each in turn: True where it was not known; it is remembered then."""
+        self._reserve(len(traces))
         new: list[bool] = []
-        append, add = new.append, self.add
+        append, added = new.append, 0
         shards, mask, split, wide = self._shards, self._mask, self._split, self._wide
         mark, span, end, before = self._mark, self._span, self._end, self._before
         tag = bytes((mark,))
-        room, quick = self._room, 0
-        for trace, arrival in zip(traces, arrivals_ms, strict=False):
-            number = hash(trace)
+        for trace, number, arrival in zip(traces, map(hash, traces), arrivals_ms, strict=True):
             place = number & mask
             if place < split:
                 place = number & wide
             shard = shards[place]
-            found = (at := shard.find(trace)) >= 0 and self._alive(shard, at, trace) >= 0
-            if found or (before is not None and trace in before):
+            if (at := shard.find(trace)) >= 0 and self._alive(shard, at, trace):
                 append(False)
-            elif arrival < end and quick < room and not (shard and (mark - shard[_ID]) & 255 > span):
-                shards[place] = shard + (trace + tag)
-                quick += 1
-                append(True)
-            else:
-                self._fresh += quick
-                self._room -= quick
-                add(trace, arrival)
-                append(True)
-                mask, split, wide = self._mask, self._split, self._wide
+                continue
+            if before is not None and trace in before:
+                append(False)
+                continue
+            append(True)
+            if arrival >= end:
+                self._fresh += added
+                self._begin(arrival)
                 mark, span, end, before = self._mark, self._span, self._end, self._before
-                tag = bytes((mark,))
-                room, quick = self._room, 0
-        self._fresh += quick
-        self._room -= quick
+                tag, added, shard = bytes((mark,)), 0, shards[place]
+            if shard and (mark - shard[_ID]) & 255 > span:
+                shard = self._live(shard)
+            shards[place] = shard + (trace + tag)
+            added += 1
+        self._fresh += added
+        self._room -= sum(new)
         return new
 
-    def discard(self, trace: bytes) -> None:
-        """Forget an identity, if it is known: its event could not be taken after all."""
-        number = hash(trace)
-        place = number & self._mask
-        if place < self._split:
-            place = number & self._wide
-        shard = self._shards[place]
-        at = self._alive(shard, shard.find(trace), trace)
-        if at < 0:
-            return
-        age = (self._mark - shard[at + _ID]) & 255
-        if age:
-            bucket, count = self._counts[-age]
-            self._counts[-age] = (bucket, count - 1)
-        else:
-            self._fresh -= 1
-        self._room += 1
-        self._shards[place] = shard[:at] + shard[at + _RECORD :]
+    def load(self, traces: Sequence[bytes], arrivals_ms: Sequence[int]) -> None:
+        """Remember identities that are not known yet: the quick way to read a partition back."""
+        self._reserve(len(traces))
+        self._room -= len(traces)
+        shards, mask, split, wide = self._shards, self._mask, self._split, self._wide
+        start, stop = 0, len(traces)
+        while start < stop:
+            if arrivals_ms[start] >= self._end:
+                self._begin(arrivals_ms[start])
+            end, tag = self._end, bytes((self._mark,))
+            after = next((at for at in range(start, stop) if arrivals_ms[at] >= end), stop)
+            for trace in traces[start:after]:
+                number = hash(trace)
+                place = number & mask
+                if place < split:
+                    place = number & wide
+                shards[place] += trace + tag
+            self._fresh += after - start
+            start = after
 
     def _begin(self, arrival_ms: int) -> None:
         """Begin a new bucket, and forget those that are too old now."""
@@ -194,8 +181,12 @@ class Horizon:
         self._room += at // _RECORD
         return shard[at:]
 
-    def _grow(self) -> None:
-        """Split the next shard."""
+    def _reserve(self, count: int) -> None:
+        """Make room for so many: a batch must not meet a table that changes under it."""
+        while self._room < count:
+            self._split_next()
+
+    def _split_next(self) -> None:
         shards, place, step = self._shards, self._split, self._mask + 1
         if place == 0:
             shards.extend([b""] * (step * (_WAYS - 1)))

@@ -75,12 +75,12 @@ class IngestStage:
         for number, keys, arrivals in self._history(list(owned)):
             if number is None:
                 before = before or Horizon(self._hours)
-                before.admit(map(identity, keys), arrivals)
+                before.load([identity(key) for key in keys], arrivals)
                 continue
             known = fresh.get(number)
             if known is None:
                 known = fresh[number] = Horizon(self._hours, before)
-            known.admit(map(identity, keys), arrivals)
+            known.load([identity(key) for key in keys], arrivals)
         for number, partition in owned.items():
             self._known[partition] = fresh.setdefault(number, Horizon(self._hours, before))
         _logger.info(

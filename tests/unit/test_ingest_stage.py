@@ -493,3 +493,10 @@ def test_draining_and_closing_keep_nothing_back(ingest: Ingest) -> None:
     assert len(ingest.stage.poll(0)) == 1
     ingest.stage.close()
     assert ingest.stage.in_flight == 0
+
+
+def test_what_any_partition_admitted_before_the_topic_grew_is_a_duplicate(ingest: Ingest) -> None:
+    ingest.before = [TRACE.encode()]
+    ingest.stage.assigned([P0])
+    assert done(ingest, event()).kind == "duplicate"
+    assert ingest.stats.gauge(metrics.KNOWN_IDS) == 0
