@@ -533,11 +533,29 @@ def test_requests_are_kept_as_they_were_asked(house: Eventhouse, ask: Asking) ->
     assert asked["headers"]["x-ms-client-request-id"].startswith("KPC.execute;")
 
 
-def test_a_long_list_of_ids_is_no_obstacle(house: Eventhouse, ask: Asking) -> None:
+@pytest.mark.parametrize("form", ["({})", "(dynamic([{}]))"])
+def test_a_long_list_of_ids_is_no_obstacle(house: Eventhouse, ask: Asking, form: str) -> None:
     put = events(300)
     house.ingest(kql.TABLE, put)
-    known = ", ".join(f"'{event['traceId']}'" for event in put[:200])
-    assert ask.rows(f"{kql.TABLE} | where tostring(['traceId']) !in ({known}) | count") == [[100]]
+    known = [event["traceId"] for event in put[:200]] + [str(uuid.uuid4()) for _ in range(10_000)]
+    listed = form.format(", ".join(f"'{one}'" for one in known))
+    begun = time.monotonic()
+    assert ask.rows(f"{kql.TABLE} | where tostring(['traceId']) !in {listed} | count") == [[100]]
+    assert ask.rows(f"{kql.TABLE} | where tostring(['traceId']) in {listed} | count") == [[200]]
+    assert time.monotonic() < begun + 10
+
+
+def test_a_long_list_may_be_a_parameter(house: Eventhouse, ask: Asking) -> None:
+    put = events(300)
+    house.ingest(kql.TABLE, put)
+    query = (
+        "declare query_parameters(known:dynamic); "
+        f"{kql.TABLE} | where tostring(['traceId']) !in (known) | count"
+    )
+    for count in (3, 200):
+        known = [event["traceId"] for event in put[:count]]
+        assert ask.rows(query, {"known": f"dynamic({json.dumps(known)})"}) == [[300 - count]]
+        assert ask.rows(query, {"known": json.dumps(known)}) == [[300 - count]]
 
 
 def test_an_odd_order_is_refused(house: Eventhouse) -> None:

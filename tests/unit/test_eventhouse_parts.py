@@ -10,6 +10,7 @@ import pytest
 from pipelined.local.eventhouse.answers import Column, Result, v1, v2
 from pipelined.local.eventhouse.commands import parsed_columns
 from pipelined.local.eventhouse.faults import Fault, Faults, refusal
+from pipelined.local.eventhouse.lists import LONG, lifted
 from pipelined.local.eventhouse.names import misspelt
 from pipelined.local.eventhouse.refusals import RefusedError, limits_error
 from pipelined.local.eventhouse.requests import Request, parameter
@@ -75,6 +76,29 @@ def test_sql_keeps_the_seventh_digit() -> None:
 )
 def test_a_name_in_the_wrong_case_is_found(text: str, found: str | None) -> None:
     assert misspelt(text, TABLES) == found
+
+
+def test_long_lists_leave_the_text() -> None:
+    numbers = ", ".join(map(str, range(LONG)))
+    texts = ",".join(f"'it\\'s {number}'" for number in range(LONG))
+    text = (
+        f"T | where a in ({numbers}) and b !in~ (dynamic([{texts}])) and c in (1, 2) "
+        "and d in (p) and e in (q)"
+    )
+    parameters = {"p": f"dynamic([{numbers}])", "q": "[1]"}
+    query, tables = lifted(text, parameters)
+    assert query == (
+        "T | where a in (__list0 | project v) and b !in~ (__list1 | project v) and c in (1, 2) "
+        "and d in (__list_p | project v) and e in (q)"
+    )
+    assert tables["__list0"] == tables["__list_p"] == list(range(LONG))
+    assert tables["__list1"][:1] == ["it's 0"]
+
+
+@pytest.mark.parametrize("odd", ["1.5", "a", "'x'", "datetime(2026-01-05)"])
+def test_a_list_that_is_not_all_alike_stays(odd: str) -> None:
+    text = f"T | where a in ({', '.join(map(str, range(LONG)))}, {odd})"
+    assert lifted(text, {}) == (text, {})
 
 
 def read(**body: Any) -> Request:

@@ -22,6 +22,7 @@ from duckdb_kql.translate.functions import SCALAR_FUNCTIONS, FunctionSpec
 
 from pipelined.local.eventhouse.answers import Column, Result
 from pipelined.local.eventhouse.batches import Batches
+from pipelined.local.eventhouse.lists import COLUMN, lifted
 from pipelined.local.eventhouse.names import misspelt
 from pipelined.local.eventhouse.refusals import RefusedError
 from pipelined.local.eventhouse.requests import Request, parameter
@@ -48,11 +49,13 @@ _CURSOR_FUNCTION: Final = re.compile(
 _NOT_FOUND: Final = re.compile(
     r'(?:Referenced column|Table with name) "?([^"\s]+)"? (?:not found|does not exist)'
 )
+_LIST: Final = re.compile(r"\b__list\w+")
 _CLOCK: Final = "kqlnow"
 _PLANS_KEPT: Final = 500
 _FETCHED_AT_ONCE: Final = 5000
 #: The service's own limit of the time of a query.
 _TIMEOUT_S: Final = 240.0
+_INTERRUPT_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,14 @@ class Engine:
     def run(self, request: Request) -> Result:
         """The result of a query, cut at the limits of the request and of the service."""
         self._batches.settle()
-        plan = self._plan(request.text)
+        text, lists = lifted(request.text, request.parameters)
+        plan = self._plan(text)
         values = self._values(plan, request)
         cursor = "" if self._settings().cursors == "empty" else str(self._batches.cursor())
         with self._storage.reader() as connection, _wording(connection, request):
             connection.execute(f"SET VARIABLE kql_cursor = '{cursor}'")
+            for name, items in lists.items():
+                connection.execute(f'CREATE TEMP TABLE "{name}" AS SELECT unnest(?) AS {COLUMN}', [items])
             described = connection.execute(f"DESCRIBE {plan.sql}", values).fetchall()
             # The hidden columns of a table go along with its rows, but are nobody's to see.
             shown = [(str(name), str(kind)) for name, kind, *_ in described if not name.startswith("$")]
@@ -160,11 +166,13 @@ class Engine:
         if name := misspelt(text, tables):
             raise RefusedError.semantic(_unresolved(name))
         schema = {name: table.all_columns() for name, table in tables.items()}
+        schema |= {name: [COLUMN] for name in _LIST.findall(text)}
         try:
             found = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=self._now())
         except KqlSyntaxError as error:
             raise RefusedError.syntax(f"SYN0002: {error}. Query: '{text}'") from error
-        except KqlError as error:
+        except (KqlError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            # Not all it cannot translate does it refuse in words of its own.
             raise RefusedError.semantic(f"the local Eventhouse cannot run this query: {error}") from error
         defaults = {slot: value for slot, value in found.parameters.items() if slot != _CLOCK}
         clock = _CLOCK in found.parameters
@@ -192,8 +200,16 @@ class Engine:
 def _wording(connection: duckdb.DuckDBPyConnection, request: Request) -> Iterator[None]:
     """Stop at the request's timeout, and word what DuckDB says as the service would."""
     seconds = request.timeout() or _TIMEOUT_S
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.start()
+    done = threading.Event()
+
+    def interrupt() -> None:
+        over = done.wait(seconds)
+        while not over:  # between two statements there is nothing to interrupt yet
+            connection.interrupt()
+            over = done.wait(_INTERRUPT_S)
+
+    watch = threading.Thread(target=interrupt, daemon=True)
+    watch.start()
     try:
         yield
     except duckdb.InterruptException as error:
@@ -204,7 +220,8 @@ def _wording(connection: duckdb.DuckDBPyConnection, request: Request) -> Iterato
     except duckdb.Error as error:
         raise RefusedError.bad_request(f"the query failed: {error}") from error
     finally:
-        timer.cancel()
+        done.set()
+        watch.join()
 
 
 def _unresolved(name: str) -> str:
