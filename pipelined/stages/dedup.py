@@ -22,7 +22,7 @@ _SWEEPS = 64
 
 
 class Horizon:
-    """Identities (16 bytes each), remembered for at least ``hours`` of arrivals, in 25 to 35 bytes each.
+    """Identities (16 bytes each), remembered for at least ``hours`` of arrivals, in 25 to 45 bytes each.
 
     Age is judged against the newest arrival seen, not against the clock: after a long stop the backlog is
     still deduplicated over the whole horizon. An identity counts from the newest arrival at its admission,
