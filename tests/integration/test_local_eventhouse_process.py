@@ -54,7 +54,9 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     (hidden,) = house.ingest(kql.TABLE, [{"type": "hidden"}], delay=None)
     (lagging,) = house.ingest(kql.TABLE, [{"type": "lagging"}], cursor_lag=None)
     house.kill()
-    with Eventhouse(tmp_path) as house:
+    url = house.url
+    with Eventhouse(tmp_path, port=int(url.rpartition(":")[2])) as house:
+        assert house.url == url
         types = f"{kql.TABLE} | project ['type'] | order by ['type'] asc"
         assert rows(house, types) == [["lagging"], ["visible"]]
         assert rows(house, f"{kql.TABLE} | where cursor_after('') | project ['type']") == [["visible"]]

@@ -6,6 +6,7 @@ The first line of stdout is ``{"url": ..., "database": ..., "pid": ...}``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -21,8 +22,10 @@ from pipelined.errors import ExitCode, UnavailableError
 from pipelined.local.eventhouse.server import Server
 from pipelined.local.eventhouse.service import Service
 from pipelined.local.eventhouse.settings import Settings
+from pipelined.local.ports import draw_ports
 
 _OWNER_CHECK_S = 0.5
+_PORT_ATTEMPTS = 5
 
 
 def _signals() -> int:
@@ -43,6 +46,15 @@ def _wait_for_end(signals: int) -> None:
             return
 
 
+def _listening(service: Service, port: int) -> Server:
+    """A server on the port, or on a free one that is still free for it after a restart (see ports.py)."""
+    if not port:
+        for _ in range(_PORT_ATTEMPTS):
+            with contextlib.suppress(OSError):
+                return Server(service, draw_ports(1)[0].plain)
+    return Server(service, port)
+
+
 def _serve(directory: Path, port: int, database: str, settings: Settings) -> int:
     signals = _signals()
     try:
@@ -51,7 +63,7 @@ def _serve(directory: Path, port: int, database: str, settings: Settings) -> int
         sys.stderr.write(f"{error}\n")
         return ExitCode.UNAVAILABLE
     try:
-        server = Server(service, port)
+        server = _listening(service, port)
     except OSError as error:
         service.close()
         sys.stderr.write(f"the local Eventhouse cannot listen on 127.0.0.1:{port}: {error}\n")
