@@ -20,8 +20,8 @@ decides where the record goes (`pipelined/workers/routing.py`)."""
 
 _WHAT_HAPPENS = {
     Category.TRANSIENT: """The next retry topic; after `retry.max_attempts` more attempts the DLQ, and a
-    `failed` result. A server's `Retry-After` chooses a tier that is long enough; a longer one is waited for in
-    the last tier. A task that was not tried, because its host's breaker is open or its cached file is not
+    `failed` result. A server's `Retry-After` chooses a tier that is long enough; a longer one is waited for
+    in the last tier. A task that was not tried, because its host's breaker is open or its cached file is not
     here, uses up no attempt, up to 20 times; one whose host is busy with others any number of times.""",
     Category.PERMANENT: "The DLQ and a `failed_permanent` result, at once.",
     Category.AUTH: """The stage pauses, says so in the log and in `pipelinectl status`, and tries again with

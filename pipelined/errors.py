@@ -105,7 +105,7 @@ class AlreadyRunningError(PipelinedError):
 
 
 class FencedError(PipelinedError):
-    """This process' transactional id or group instance id is not its own any more."""
+    """The transactional id or group instance id of this process is not its own any more."""
 
     exit_code = ExitCode.TEMPFAIL
 

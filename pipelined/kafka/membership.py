@@ -18,7 +18,7 @@ from pipelined.config import Config
 from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import FencedError, UnavailableError
 from pipelined.kafka.notes import write_note
-from pipelined.kafka.positions import Position, TopicFacts
+from pipelined.kafka.positions import Position, TopicIds
 from pipelined.kafka.settings import Names, consumer_settings
 from pipelined.stages.contract import Partition, Record
 
@@ -30,7 +30,9 @@ _logger = logging.getLogger("pipelined.kafka")
 _MARKERS = 2
 #: Seconds for one question about a topic, and between two looks whether it is still the same.
 _ASK_TIMEOUT = 5.0
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 20.0
+#: After so many session timeouts without an answer of the group the client is taken for stuck.
+_PATIENCE_SESSIONS = 3
 
 
 class Listener(Protocol):
@@ -72,13 +74,17 @@ class Member:
         self._given_up: set[tuple[str, int]] = set()
         self._paused: set[Partition] = set()
         self.joined = False
+        #: Since when the group owes an answer: from asking for partitions, or losing them, to an assignment.
+        self._waits_since: float | None = None
+        self._patience = _PATIENCE_SESSIONS * config.kafka.session_timeout_s
         self._topic_ids: dict[str, str] = {}
         self._next_look = time.monotonic() + _LOOK_SECONDS
-        self._facts = TopicFacts(config)
+        self._ids = TopicIds(config)
         self._consumer = Consumer(consumer_settings(config, self.group, self.instance))
 
     def subscribe(self) -> None:
         """Ask for partitions; they come during ``poll``."""
+        self._waits_since = time.monotonic()
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -92,7 +98,7 @@ class Member:
         """Up to ``limit`` records; waits at most ``timeout`` seconds for the first, never for more.
 
         Raises what a listener raised, FencedError when another process took this member's id, and
-        UnavailableError when a topic is gone or not the one it was.
+        UnavailableError when a topic is gone or not the one it was, or the group does not answer any more.
         """
         self._look()
         # One blocking call for the first message, then whatever is there: `consume(n, t)` alone would
@@ -211,6 +217,7 @@ class Member:
 
     def _assign(self, places: list[TopicPartition]) -> None:
         self.joined = True
+        self._waits_since = None
         if not places:
             return
         positions = self._positions(places)
@@ -236,10 +243,10 @@ class Member:
         while True:
             self._beat()
             try:
-                committed = self._consumer.committed([TopicPartition(*p) for p in partitions], timeout=2.0)
+                committed = self._committed(partitions)
                 if unknown := topics - self._topic_ids.keys():
-                    self._topic_ids |= self._facts.ids([*unknown], _ASK_TIMEOUT)
-                bounds = self._facts.bounds(partitions, _ASK_TIMEOUT)
+                    self._topic_ids |= self._ids.wait([*unknown], _ASK_TIMEOUT)
+                bounds = {p: self._bounds(p) for p in partitions}
                 break
             except KafkaException as error:
                 if time.monotonic() > deadline:
@@ -247,11 +254,25 @@ class Member:
                 time.sleep(0.02)  # some errors come at once, such as that of a partition without a leader
         positions = {}
         for place in committed:
-            if place.error is not None:
-                raise self._unread(place.error)
             partition = Partition(place.topic, place.partition)
             positions[partition] = Position.of(place, self._topic_ids[place.topic], *bounds[partition])
         return positions
+
+    def _committed(self, partitions: Sequence[Partition]) -> list[TopicPartition]:
+        """What the group has committed. Raises KafkaException, also for a single partition."""
+        committed = self._consumer.committed([TopicPartition(*p) for p in partitions], timeout=2.0)
+        for place in committed:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return committed
+
+    def _bounds(self, partition: Partition) -> tuple[int, int]:
+        """The first offset and the end of a partition. Raises KafkaException, also where nobody knows."""
+        self._beat()
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ASK_TIMEOUT)
+        if low < 0 or high < 0:  # no leader at the moment, which is no error to the client
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        return low, high
 
     def _unread(self, error: KafkaError) -> UnavailableError:
         return UnavailableError(
@@ -259,12 +280,16 @@ class Member:
         )
 
     def _look(self) -> None:
-        """See now and then whether the topics are still those that were assigned; never waits."""
+        """See whether the group answers, and now and then whether its topics are the same; never waits."""
         now = time.monotonic()
+        if self._waits_since is not None and now - self._waits_since > self._patience:
+            # A client that lost its session while brokers went away sometimes never asks again.
+            msg = f"the group {self.group} has given no answer for {self._patience:g} s; starting anew"
+            raise UnavailableError(msg)
         if now >= self._next_look and self._topic_ids:
             self._next_look = now + _LOOK_SECONDS
-            self._facts.ask_ids([*self._topic_ids], _ASK_TIMEOUT)
-        for topic, topic_id in self._facts.answered_ids().items():
+            self._ids.ask([*self._topic_ids], _ASK_TIMEOUT)
+        for topic, topic_id in self._ids.answers().items():
             if self._topic_ids.get(topic, topic_id) != topic_id:
                 msg = f"the topic {topic} was deleted and made anew; starting anew"
                 raise UnavailableError(msg)
@@ -275,6 +300,7 @@ class Member:
         consumer.incremental_unassign(places)
 
     def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._waits_since = time.monotonic()
         self._keep(lambda: self._listener.lost(self._drop(places)))
         consumer.incremental_unassign(places)
 

@@ -13,14 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from confluent_kafka import (
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
@@ -29,12 +23,10 @@ from pipelined.kafka.progress import Progress
 from pipelined.kafka.settings import admin_settings
 from pipelined.stages.contract import Partition
 
-__all__ = ["Position", "TopicFacts", "begin"]
+__all__ = ["Position", "TopicIds", "begin"]
 
 _logger = logging.getLogger("pipelined.kafka")
 
-_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call] # the client does not say its types
-_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call] # the same
 _GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
 
@@ -70,53 +62,44 @@ class Position(NamedTuple):
         return bool(told and self.topic_id) and told != self.topic_id
 
 
-class TopicFacts:
-    """Asks the brokers about topics: their ids, their first offsets and their ends."""
+class TopicIds:
+    """Asks the brokers for the ids of topics.
+
+    With a new client each time, which goes when the answers are there: one that lives on while leaders
+    change may abort the whole process (librdkafka 4605, 3663).
+    """
 
     def __init__(self, config: Config) -> None:
-        self._admin = AdminClient(admin_settings(config))
+        self._settings = admin_settings(config)
+        self._admin: AdminClient | None = None
         self._asked: dict[str, Future[Any]] = {}
 
-    def ids(self, topics: Sequence[str], timeout: float) -> dict[str, str]:
-        """The id of each topic. Raises UnavailableError where one is gone, KafkaException otherwise."""
-        asked = self._admin.describe_topics(TopicCollection([*topics]), request_timeout=timeout)
-        return {topic: _id(topic, future) for topic, future in asked.items()}
-
-    def ask_ids(self, topics: Sequence[str], timeout: float) -> None:
-        """Ask for the ids without waiting; :meth:`answered_ids` has them later."""
+    def ask(self, topics: Sequence[str], timeout: float) -> None:
+        """Ask without waiting; :meth:`answers` has them later."""
+        self._admin = AdminClient(self._settings)
         self._asked = self._admin.describe_topics(TopicCollection([*topics]), request_timeout=timeout)
 
-    def answered_ids(self) -> dict[str, str]:
-        """What has been answered since :meth:`ask_ids`, and only once.
+    def wait(self, topics: Sequence[str], timeout: float) -> dict[str, str]:
+        """The id of each topic. Raises UnavailableError where one is gone, KafkaException otherwise."""
+        self.ask(topics, timeout)
+        try:
+            return {topic: _id(topic, future) for topic, future in self._asked.items()}
+        finally:
+            self._asked, self._admin = {}, None
+
+    def answers(self) -> dict[str, str]:
+        """The ids that were asked for, once all have been answered, and only once; empty until then.
 
         Raises UnavailableError where a topic is gone; another failure to answer is no answer.
         """
-        if not self._asked:
+        if not self._asked or not all(future.done() for future in self._asked.values()):
             return {}
-        done = {topic: future for topic, future in self._asked.items() if future.done()}
+        asked, self._asked, self._admin = self._asked, {}, None
         answers = {}
-        for topic, future in done.items():
-            del self._asked[topic]
+        for topic, future in asked.items():
             with contextlib.suppress(KafkaException):
                 answers[topic] = _id(topic, future)
         return answers
-
-    def bounds(self, partitions: Sequence[Partition], timeout: float) -> dict[Partition, tuple[int, int]]:
-        """The first offset and the end of each partition. Raises KafkaException."""
-        places = [TopicPartition(*partition) for partition in partitions]
-        asked = [
-            self._admin.list_offsets(
-                dict.fromkeys(places, spec),
-                request_timeout=timeout,
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            )
-            for spec in (_EARLIEST, _LATEST)
-        ]
-        lows, highs = (
-            {Partition(p.topic, p.partition): future.result().offset for p, future in answers.items()}
-            for answers in asked
-        )
-        return {partition: (lows[partition], highs[partition]) for partition in partitions}
 
 
 def _id(topic: str, future: Future[Any]) -> str:

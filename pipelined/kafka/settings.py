@@ -129,6 +129,9 @@ def consumer_settings(config: Config, group: str, instance: str | None) -> Setti
         # Every reader of ours says where it begins. Being taken elsewhere would be a gap that nobody sees.
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
+        # A group's coordinator that is away is looked for after a tenth of this; the default is ten minutes,
+        # and a member would not notice before its session is over.
+        "coordinator.query.interval.ms": 5_000,
         # Partitions that were added are found within this time; the default is five minutes.
         "topic.metadata.refresh.interval.ms": 10_000,
         "queued.max.messages.kbytes": config.kafka.fetch_queue_kbytes,

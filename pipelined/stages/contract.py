@@ -90,7 +90,7 @@ class Output(msgspec.Struct, frozen=True, gc=False):
 class Done(msgspec.Struct, frozen=True, gc=False):
     """The record was handled; ``outputs`` are all it leads to (none is fine).
 
-    ``kind`` says what became of it, for the counters: done, duplicate or dead.
+    ``kind`` says what became of it, for the counters: done, duplicate, moved or dead.
     """
 
     record: Record

@@ -43,8 +43,8 @@ class UploadStage:
     """Stores ``upload.concurrency`` files at once, and half as many large ones beside them.
 
     The cached file is removed when the outcome is committed. A file that is not here, because another host
-    fetched it or the cache was emptied, is no failure of the attachment: its task goes back to be fetched
-    again.
+    fetched it or the cache was emptied, is no failure of the attachment: where the store holds it already, by
+    an upload whose outcome was never committed, it is done; else its task goes back to be fetched again.
 
     Its memory has a bound: the window's records, ``PART_BYTES`` for each file, 26 MB for each large one.
     """
@@ -130,7 +130,8 @@ class UploadStage:
                 continue
             cached = decode(outcome.record.value, CachedDownload)
             size += cached.bytes_downloaded
-            paths.append(cached.local_cache_path)
+            if self._cache.holds(cached.local_cache_path):  # else another host's, seen in the store
+                paths.append(cached.local_cache_path)
             crashpoint(Point.CACHED_KEPT)
         self._stats.add(metrics.BYTES, size)
         if paths:
@@ -193,6 +194,7 @@ class UploadStage:
         self._ended.put((number, outcome))
 
     def _put(self, cached: CachedDownload) -> None:
+        """Return when the file is stored: by us, or by one who died before that was committed."""
         path = cached.local_cache_path
         try:
             # A path outside of the cache is none of ours: no message makes us publish another file.
@@ -202,6 +204,8 @@ class UploadStage:
                 return
         except FileNotFoundError:
             size = -1
+        if self._store.holds(cached.blob_path, cached.bytes_downloaded, cached.sha256):
+            return
         found = "is not here" if size < 0 else f"has {size} bytes instead of {cached.bytes_downloaded}"
         raise TransientError(
             _MISSING,

@@ -119,7 +119,7 @@ RECORDS_EXPIRED = _declare(
     Kind.COUNTER,
     "records_expired_total",
     "Offsets removed from a topic by retention before this worker's group had read them.",
-    "They are lost to the pipeline. Keep the topic longer, load them again from the source, and find the lag.",
+    "They are lost to the pipeline. Keep the topic longer, load them again, and find out why it lagged.",
 )
 WRONG_SHAPES = _declare(
     Kind.COUNTER,
@@ -228,7 +228,7 @@ DLQ_BREAKER = _declare(
 OPEN_HOSTS = _declare(
     Kind.GAUGE,
     "open_hosts",
-    "Download hosts whose breaker is open: they failed several times in a row and are left alone for a while.",
+    "Download hosts whose breaker is open: they failed several times in a row and are left alone.",
     "Their tasks wait in the first retry topic. The failures in the log name the host and what it did.",
 )
 KNOWN_IDS = _declare(

@@ -14,6 +14,7 @@ import mmap
 import os
 import time
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelined.stats import registry
@@ -24,6 +25,9 @@ __all__ = ["Child", "Parent", "SharedStats", "WorkerState"]
 _PAGE = 4096
 _WORDS = _PAGE // 8
 _HEADER_WORDS = 16
+#: The words, of 64 bits each, that say which partitions a worker has.
+_HELD = range(8, 16)
+_WORD = (1 << 64) - 1
 _MAGIC = 0x70697065_6C696E65  # "pipeline"
 
 _offsets: dict[str, int] = {}
@@ -60,6 +64,7 @@ class Child:
             if metric.kind is Kind.GAUGE:
                 words[_offsets[metric.name]] = 0
         words[5] = words[3] = 0
+        self.hold(())
         words[2] = time.monotonic_ns()
         words[1] += 1
         words[0] = pid
@@ -76,6 +81,26 @@ class Child:
     def publish(self, number: int) -> None:
         """One number of the worker's own for the status, such as the port it listens on."""
         self._words[5] = number
+
+    def hold(self, partitions: Iterable[int]) -> None:
+        """The numbers of the partitions of its input that the worker has now, as far as 511."""
+        bits = 0
+        for number in partitions:
+            bits |= 1 << number
+        for word in _HELD:
+            self._words[word] = bits & _WORD
+            bits >>= 64
+
+    @property
+    def held(self) -> list[int]:
+        """The partitions that the worker said it has, ascending."""
+        return [
+            64 * index + bit
+            for index, word in enumerate(_HELD)
+            if (bits := self._words[word])
+            for bit in range(64)
+            if bits >> bit & 1
+        ]
 
     @property
     def pid(self) -> int:

@@ -61,6 +61,12 @@ class Store(Protocol):
         there is no ``source``.
         """
 
+    def holds(self, path: str, size: int, sha256: str) -> bool:
+        """Whether this very file is stored under ``path``, as durable as one that was just put.
+
+        A store that keeps no metadata is believed by the size. Raises what ``put`` raises of the store.
+        """
+
 
 def open_store(url: str, *, timeout_s: float, credential: str = "") -> Store:
     """The store of a URL. ``credential`` is the reference of a bearer token, for Azure, OneLake and GCS.
@@ -112,6 +118,27 @@ class LocalStore:
             raise placed.error
         self._anchor(target)
 
+    def holds(self, path: str, size: int, sha256: str) -> bool:
+        """See :class:`Store`. The file is read, in parts, and synced."""
+        segments = _segments(path)
+        target = self.root.joinpath(*segments)
+        try:
+            with target.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != size:
+                    return False
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    return False
+                # Whoever put it there may have died between its renaming and its syncing.
+                os.fsync(file.fileno())
+            for folder in target.parents[: len(segments)]:
+                sync_folder(folder)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return False
+        except OSError as error:
+            raise disk_error(error, target) from error
+        self._anchor(target)
+        return True
+
     def _anchor(self, target: Path) -> None:
         """Once, make the root's own name durable: it may be as new as its first file."""
         if self._anchored:
@@ -151,6 +178,12 @@ class ObjectStore:
                 same = self._is_there(path, size, sha256)
             if not same:
                 self._write(path, data, sha256)
+
+    def holds(self, path: str, size: int, sha256: str) -> bool:
+        """See :class:`Store`."""
+        path = "/".join(_segments(path))
+        with _errors(path):
+            return self._is_there(path, size, sha256)
 
     def _write(
         self, path: str, file: Path | bytes, sha256: str, mode: Literal["create"] | None = None

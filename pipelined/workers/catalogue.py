@@ -19,7 +19,6 @@ from pipelined.kafka import limits, topics
 from pipelined.kafka.election import election_group
 from pipelined.kafka.history import History
 from pipelined.kafka.leaving import leave
-from pipelined.kafka.neighbours import Neighbours
 from pipelined.kafka.partitioner import partition_of
 from pipelined.kafka.settings import Names, host_name
 from pipelined.lake import schemas
@@ -38,7 +37,7 @@ from pipelined.stages.upload import UploadStage
 from pipelined.stats.slots import Child, SharedStats
 from pipelined.workers.endpoint import serve
 from pipelined.workers.maintenance import MaintenanceRuntime
-from pipelined.workers.nearby import NearRouter
+from pipelined.workers.nearby import NearRouter, Neighbours
 from pipelined.workers.office import in_turn
 from pipelined.workers.routing import Router
 from pipelined.workers.runtime import Runtime
@@ -84,12 +83,10 @@ class _Place:
 
     def run_near(self, stage: Stage, stream: str, worker_type: str, target: str) -> None:
         """Run a worker whose outputs to ``target`` stay on this host, for its workers of that type."""
-        neighbours = Neighbours(self.config, worker_type, target)
+        workers = [slot.child for slot in self.stats.slots if slot.worker == worker_type]
+        neighbours = Neighbours(workers, Names(self.config).section(target).partitions)
         router = NearRouter(self.config, self.envelope, Stream.DLQ, target, neighbours.partition)
-        try:
-            self.run(stage, stream, router=router)
-        finally:
-            neighbours.close()
+        self.run(stage, stream, router=router)
 
     def run(
         self, stage: Stage, stream: str, dead_stream: str = Stream.DLQ, router: Router | None = None

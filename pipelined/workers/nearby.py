@@ -1,7 +1,14 @@
-"""Routing that keeps work on this host: where the next worker of a record needs what lies here."""
+"""Routing that keeps work on this host: where the next worker of a record needs what lies here.
+
+A downloaded file lies in the cache folder of the host that fetched it, so its record is best read by an
+upload worker of that host. Which partitions the workers of this host have they tell each other in the shared
+counters. Partitions move: who gets a record of another host's file has it fetched again.
+"""
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -9,9 +16,28 @@ import msgspec
 from pipelined.config import Config
 from pipelined.stages.contract import Done, Outcome, Output
 from pipelined.stages.failures import Envelope
+from pipelined.stats.slots import Child
 from pipelined.workers.routing import Hold, Routed, Router
 
-__all__ = ["NearRouter"]
+__all__ = ["NearRouter", "Neighbours"]
+
+
+class Neighbours:
+    """The partitions that workers of this host have, of a topic of ``count`` partitions."""
+
+    def __init__(self, workers: Sequence[Child], count: int) -> None:
+        self._workers = workers
+        self._count = count
+
+    def partition(self, key: bytes | None) -> int | None:
+        """A partition that a worker of this host has, the same for a key as long as these are; else None.
+
+        None also where this host has all of them: any will do.
+        """
+        own = sorted(itertools.chain.from_iterable(worker.held for worker in self._workers))
+        if not own or len(own) >= self._count:
+            return None
+        return own[zlib.crc32(key or b"") % len(own)]
 
 
 class NearRouter(Router):

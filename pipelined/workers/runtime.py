@@ -90,9 +90,8 @@ class Runtime:
         self._leaving = False
         topics = [topic for stream in streams for topic in names.topics(stream)]
         self._transactor = Transactor(config, names.instance(stage.name, index), stats.beat)
-        self._commits: Commits[_Settled] = Commits(
-            self._transactor, 2 * config.kafka.transaction_timeout_s + 2
-        )
+        limit_s = 2 * config.kafka.transaction_timeout_s + 2
+        self._commits: Commits[_Settled] = Commits(self._transactor, limit_s)
         self._member = Member(config, stage.name, index, topics, self, stats.beat)
 
     def run(self) -> None:
@@ -306,6 +305,7 @@ class Runtime:
         self._window.assign(done)
         starts = {partition: progress.offset for partition, progress in done.items()}
         self._next |= starts
+        self._stats.hold(partition.number for partition in self._next)
         return starts
 
     def _expired(self, count: int) -> None:
@@ -347,3 +347,4 @@ class Runtime:
                 self._pause.lift()
         for partition in gone:
             self._next.pop(partition, None)
+        self._stats.hold(partition.number for partition in self._next)

@@ -87,10 +87,33 @@ def test_an_empty_file_is_a_file(bench: Bench, tmp_path: Path) -> None:
     assert bench.read("s/a/t/x.txt") == b""
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_store_holds_what_was_put_and_no_other_file(bench: Bench, tmp_path: Path, size: int) -> None:
+    data = b"x" * size
+    digest, other = hashlib.sha256(data).hexdigest(), hashlib.sha256(b"y" * size).hexdigest()
+    assert not bench.store.holds("s/a/t/x.pdf", size, digest)
+    put(bench, tmp_path, "s/a/t/x.pdf", data)
+    assert bench.store.holds("s/a/t/x.pdf", size, digest)
+    assert not bench.store.holds("s/a/t/x.pdf", size, other)
+    assert not bench.store.holds("s/a/t/x.pdf", size + 1, digest)
+    assert not bench.store.holds("s/a/t/y.pdf", size, digest)
+    assert bench.names() == {"s/a/t/x.pdf"}
+
+
+def test_neither_a_folder_nor_what_lies_beyond_a_file_is_a_file_held(bench: Bench, tmp_path: Path) -> None:
+    put(bench, tmp_path, "s/a/x.txt", b"")
+    empty = hashlib.sha256(b"").hexdigest()
+    assert bench.store.holds("s/a/x.txt", 0, empty)
+    assert not bench.store.holds("s/a", 0, empty)
+    assert not bench.store.holds("s/a/x.txt/y.txt", 0, empty)
+
+
 @pytest.mark.parametrize("path", ["../x", "s/../../x", "/etc/x", "s//x", "", "s/./x", "s/a\x00b"])
 def test_a_path_that_leads_out_of_the_store_is_refused(bench: Bench, tmp_path: Path, path: str) -> None:
     with pytest.raises(PermanentError):
         put(bench, tmp_path, path, b"x")
+    with pytest.raises(PermanentError):
+        bench.store.holds(path, 1, "0" * 64)
     assert bench.names() == set()
 
 

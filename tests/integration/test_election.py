@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -16,11 +16,7 @@ from pipelined.config.tree import Config
 from pipelined.errors import FencedError
 from pipelined.kafka.election import Election
 from pipelined.kafka.leaving import leave
-from pipelined.kafka.membership import Member
-from pipelined.kafka.neighbours import Neighbours
-from pipelined.kafka.positions import Position
 from pipelined.kafka.settings import Names
-from pipelined.stages.contract import Partition, Stream
 from pipelined.workers.office import in_turn
 from records import slot
 
@@ -140,46 +136,3 @@ def test_a_turn_ends_when_the_office_is_lost_and_may_come_again(config: Config) 
     assert leave(config, group, [instance]) == [instance], "put out of it, as by an operator elsewhere"
     until(lambda: first.turns == 2, "it stood again, and nobody else did")
     first.stop()
-
-
-class Listening:
-    """A listener that begins at the beginning."""
-
-    def assigned(self, positions: dict[Partition, Position]) -> dict[Partition, int]:
-        return dict.fromkeys(positions, 0)
-
-    def revoked(self, partitions: Sequence[Partition]) -> None:
-        del partitions
-
-    def lost(self, partitions: Sequence[Partition]) -> None:
-        del partitions
-
-
-def test_what_stays_on_a_host_goes_to_the_partitions_of_its_own_workers(config: Config) -> None:
-    topic = Names(config).topic(Stream.CACHED)
-    keys = [b"%d" % number for number in range(100)]
-    with ExitStack() as stack:
-        joined = []
-        for host in (config, on(config, "h2")):
-            member = Member(host, "upload", 0, [topic], Listening(), lambda: None)
-            stack.callback(member.close)
-            member.subscribe()
-            joined.append(member)
-            if len(joined) == 1:
-                neighbours = Neighbours(config, "upload", Stream.CACHED)
-                stack.callback(neighbours.close)
-                until(lambda: joined[0].poll(1, 0.05) == [] and len(joined[0].partitions) == 4)
-                assert {neighbours.partition(key) for key in keys} == {None}, "any will do"
-
-        def known() -> bool:
-            for member in joined:
-                member.poll(1, 0.05)
-            own = {partition.number for partition in joined[0].partitions}
-            return len(own) == 2 and {neighbours.partition(key) for key in keys} == own
-
-        until(known, "its own two partitions, and none of the other's")
-        assert neighbours.partition(b"7") == neighbours.partition(b"7")
-        elsewhere = Neighbours(on(config, "h3"), "upload", Stream.CACHED)
-        stack.callback(elsewhere.close)
-        time.sleep(0.5)
-        assert elsewhere.partition(b"7") is None, "a host without a worker of its own"

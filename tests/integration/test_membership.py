@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 
 from kafka_tools import DEADLINE, committed, declared, numbered, produce, small, until
 from pipelined.config.tree import Config

@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -182,6 +183,11 @@ class Blobs(BaseHTTPRequestHandler):
         self.send_header("ETag", '"x"')
         self.end_headers()
 
+    def do_HEAD(self) -> None:
+        self.send_response(int(self.path.rpartition("/")[2]))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *args: object) -> None:
         pass
 
@@ -223,6 +229,55 @@ def test_what_the_store_answers_says_who_must_act(
         store.put(f"a/{status}", *source(tmp_path, b"x"))
     assert caught.value.code == code
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (403, AuthError, "store_auth"),
+        (503, DependencyError, "store_down"),
+        (400, TransientError, "store_http_400"),
+    ],
+)
+def test_a_store_that_cannot_say_what_it_holds_is_told_as_when_it_takes_nothing(
+    azure: str, status: int, kind: type[RecordError], code: str
+) -> None:
+    store = open_store(azure, timeout_s=5, credential="env:STORE_TOKEN")
+    with pytest.raises(kind) as caught:
+        store.holds(f"a/{status}", 1, "0" * 64)
+    assert caught.value.code == code
+    assert not store.holds("a/404", 1, "0" * 64)
+
+
+def test_a_folder_that_cannot_be_read_is_a_dependency_that_is_down(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(DependencyError) as caught:
+        LocalStore(tmp_path).holds("loop", 1, "0" * 64)
+    assert caught.value.code == "disk_error"
+
+
+def test_looking_at_a_large_file_takes_little_memory(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    file, size, digest = source(tmp_path, bytes(32 * 1024 * 1024))
+    store.put("a/b", file, size, digest)
+    tracemalloc.start()
+    try:
+        assert store.holds("a/b", size, digest)
+        assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_another_one_placed_is_durable_when_it_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "store"
+    file = source(tmp_path, b"x")
+    LocalStore(root).put("s/a/b", *file)
+    synced: list[Path] = []
+    monkeypatch.setattr("pipelined.storage.stores.sync_folder", synced.append)
+    assert LocalStore(root).holds("s/a/b", *file[1:])
+    assert synced == [root / "s/a", root / "s", root, *root.parents]
 
 
 def test_the_token_is_looked_up_again_when_it_was_renewed(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,10 +10,17 @@ from typing import Any
 import pytest
 
 from pipelined.config.tree import Config, Upload
-from pipelined.errors import AuthError, BugError, PoisonError, RecordError, TransientError
+from pipelined.errors import (
+    AuthError,
+    BugError,
+    DependencyError,
+    PoisonError,
+    RecordError,
+    TransientError,
+)
 from pipelined.messages.codec import decode, encode
 from pipelined.messages.task import CachedDownload, DownloadTask, Result
-from pipelined.stages.contract import Done, Failed, Outcome, Partition, Record, Stream
+from pipelined.stages.contract import Done, Failed, Headers, Outcome, Partition, Record, Stream
 from pipelined.stages.upload import UploadStage
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
@@ -24,12 +32,18 @@ class Shelf:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.trouble: Callable[[], None] | None = None
+        self.trouble: Callable[[], object] | None = None
 
     def put(self, path: str, source: Path, size: int, sha256: str) -> None:
         if self.trouble:
             self.trouble()
         self.files[path] = source.read_bytes()
+
+    def holds(self, path: str, size: int, sha256: str) -> bool:
+        if self.trouble:
+            self.trouble()
+        data = self.files.get(path)
+        return data is not None and (len(data), hashlib.sha256(data).hexdigest()) == (size, sha256)
 
 
 class Bench:
@@ -67,7 +81,7 @@ class Bench:
             "host": "here",
         }
         value = encode(CachedDownload(**(fields | changes)))
-        headers = [("trace_id", b"t"), ("source", b"local"), ("attempt", b"2")]
+        headers: Headers = [("trace_id", b"t"), ("source", b"local"), ("attempt", b"2")]
         return Record(Partition("cached", partition), offset, b"key", value, headers, 0)
 
     def run(self, *records: Record) -> list[Outcome]:
@@ -136,8 +150,55 @@ def test_a_file_that_is_not_here_is_fetched_again_at_once(bench: Bench, changes:
     assert bench.shelf.files == {}
 
 
+def elsewhere(bench: Bench, path: str = "/cache/of/another/host.pdf") -> Record:
+    """A record whose file, b"data", was fetched by another host."""
+    return bench.record(sha256=hashlib.sha256(b"data").hexdigest(), local_cache_path=path)
+
+
+def test_a_file_that_is_not_here_and_stored_already_is_done(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.shelf.files["s/a/t0/a_x.pdf"] = b"data"
+    looked: list[threading.Thread] = []
+    bench.shelf.trouble = lambda: looked.append(threading.current_thread())
+    for path in ("/cache/of/another/host.pdf", str(bench.cache / "t1/a_x.pdf")):
+        outcomes = bench.run(elsewhere(bench, path))
+        assert isinstance(outcomes[0], Done)
+        (output,) = outcomes[0].outputs
+        result = decode(output.value, Result)
+        assert (output.stream, output.key, result.status) == (Stream.RESULTS, b"key", "completed")
+        assert (result.bytes_downloaded, result.sha256) == (4, hashlib.sha256(b"data").hexdigest())
+        bench.stage.committed(outcomes)
+    bench.stage.close()
+    assert bench.stats.counter(metrics.BYTES) == 8
+    assert len(looked) == 2
+    assert threading.current_thread() not in looked
+    assert caplog.records == [], "there is nothing to fetch and nothing to remove"
+
+
+def test_a_file_that_is_not_here_is_fetched_again_where_another_content_is_stored(bench: Bench) -> None:
+    bench.shelf.files["s/a/t0/a_x.pdf"] = b"tada"
+    (outcome,) = bench.run(elsewhere(bench))
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "cache_file_missing"
+    assert type(outcome.task) is DownloadTask
+
+
+def test_a_store_that_is_down_when_it_is_looked_into_is_a_pause(bench: Bench) -> None:
+    def trouble() -> None:
+        raise DependencyError("store_down", "no")
+
+    bench.shelf.trouble = trouble
+    (outcome,) = bench.run(elsewhere(bench))
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, DependencyError)
+
+
 def test_a_file_that_vanishes_while_it_is_stored_is_fetched_again(bench: Bench) -> None:
-    bench.shelf.trouble = (bench.cache / "t0/a_x.pdf").unlink
+    def trouble() -> None:
+        (bench.cache / "t0/a_x.pdf").unlink(missing_ok=True)
+
+    bench.shelf.trouble = trouble
     (outcome,) = bench.run(bench.record())
     assert isinstance(outcome, Failed)
     assert outcome.error.code == "cache_file_missing"
@@ -169,7 +230,7 @@ def test_what_the_store_raises_is_the_records_outcome(
 
 def test_forgotten_records_owe_nothing_even_when_their_upload_ends_later(bench: Bench) -> None:
     gate = threading.Event()
-    bench.shelf.trouble = lambda: gate.wait(30) and None
+    bench.shelf.trouble = lambda: gate.wait(30)
     bench.stage.submit([bench.record(number, number % 2) for number in range(10)])
     bench.stage.forget([Partition("cached", 1)])
     assert bench.stage.in_flight == 5
