@@ -64,7 +64,7 @@ class Store(Protocol):
     def holds(self, path: str, size: int, sha256: str) -> bool:
         """Whether this very file is stored under ``path``, as durable as one that was just put.
 
-        A store that keeps no metadata is believed by the size. Raises what ``put`` raises of the store.
+        A store that keeps no metadata cannot tell, and does not. Raises what ``put`` raises of the store.
         """
 
 
@@ -183,7 +183,7 @@ class ObjectStore:
         """See :class:`Store`."""
         path = "/".join(_segments(path))
         with _errors(path):
-            return self._is_there(path, size, sha256)
+            return self._is_there(path, size, sha256, without_metadata=False)
 
     def _write(
         self, path: str, file: Path | bytes, sha256: str, mode: Literal["create"] | None = None
@@ -199,13 +199,17 @@ class ObjectStore:
                     return
             obstore.put(self._store, path, file, **options)
 
-    def _is_there(self, path: str, size: int, sha256: str) -> bool:
-        """Whether the very file is stored already; by its size where the store keeps no metadata."""
+    def _is_there(self, path: str, size: int, sha256: str, *, without_metadata: bool = True) -> bool:
+        """Whether the very file is stored already.
+
+        Where the store keeps no metadata the size tells, or, not ``without_metadata``, nothing does.
+        """
         try:
             found = obstore.get(self._store, path, options={"head": True})
         except FileNotFoundError:
             return False
-        return found.meta["size"] == size and found.attributes.get("sha256", sha256) == sha256
+        there = found.attributes.get("sha256", sha256 if without_metadata else "")
+        return found.meta["size"] == size and there == sha256
 
 
 def _segments(path: str) -> list[str]:
