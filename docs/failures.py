@@ -18,6 +18,8 @@ _INTRO = """\
 Every failure has a category that says who must act, and a code that says what it was. The category alone
 decides where the record goes (`pipelined/workers/routing.py`)."""
 
+#: The tree; what other modules derive for themselves never gets as far as a user.
+_ERRORS = RecordError.__module__
 _WHAT_HAPPENS = {
     Category.TRANSIENT: """The next retry topic; after `retry.max_attempts` more attempts the DLQ, and a
     `failed` result. A server's `Retry-After` chooses a tier that is long enough; a longer one is waited for
@@ -112,7 +114,7 @@ def _raised_as(exit_code: ExitCode) -> str:
     raising = (
         error
         for error in PipelinedError.__subclasses__()
-        if error.exit_code is exit_code and error is not RecordError
+        if error.exit_code is exit_code and error is not RecordError and error.__module__ == _ERRORS
     )
     return ", ".join(f"`{error.__name__}`: {first_sentences(error)}" for error in raising)
 

@@ -41,7 +41,7 @@ def members(settings: Settings, as_json: bool, host: str | None, yes: bool) -> i
     config = settings()
     if host is not None:
         return _remove(config, host, yes)
-    found = members_of(config)
+    found = members_of(config, lags=True)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(member) for member in found], indent=2))
     else:
@@ -54,7 +54,7 @@ def _remove(config: Config, host: str, yes: bool) -> int:
         raise UsageError(
             f"{host} is this host, and its daemon runs; `pipelinectl stop --leave` takes it out of service"
         )
-    found = members_of(config)
+    found = members_of(config, lags=True)
     gone = [member for member in found if member.host == host]
     if not gone:
         hosts = ", ".join(sorted({member.host for member in found if member.host})) or "none"
@@ -81,4 +81,10 @@ def _row(member: GroupMember) -> tuple[str, ...]:
         f"{topic}/{','.join(str(number) for _, number in numbers)}" for topic, numbers in by_topic
     )
     worker = f"{member.worker_type}/{member.index}" if member.host else f"{member.worker_type}: not ours"
-    return (worker, member.host or "-", member.address, partitions or "-", str(member.lag))
+    return (
+        worker,
+        member.host or "-",
+        member.address,
+        partitions or "-",
+        "-" if member.lag is None else str(member.lag),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
@@ -25,7 +25,8 @@ class GroupMember:
 
     ``host`` is the ``kafka.host`` of its daemon and ``index`` the number of its process, "" and -1 for a
     client that is none of ours; ``address`` is where its connection comes from. ``lag``: records between
-    what is committed of its partitions and their ends, transaction markers included.
+    what is committed of its partitions and their ends, transaction markers included; None where that was
+    not asked for, or cannot be told while a transaction on the offsets is open.
     """
 
     group: str
@@ -35,13 +36,13 @@ class GroupMember:
     index: int
     address: str
     partitions: tuple[tuple[str, int], ...]
-    lag: int
+    lag: int | None
 
 
 def members(
-    config: Config, worker_types: Iterable[str] = WORKER_TYPES, *, timeout: float = 10.0
+    config: Config, worker_types: Iterable[str] = WORKER_TYPES, *, lags: bool = False, timeout: float = 10.0
 ) -> list[GroupMember]:
-    """The members of the groups of these worker types, by type, host and index.
+    """The members of the groups of these worker types, by type, host and index; with their ``lags``, or not.
 
     One that is just joining has no partitions yet. Raises UnavailableError where the cluster does not
     answer within ``timeout`` seconds.
@@ -59,12 +60,13 @@ def members(
         for group, answer in answers.items():
             worker_type = groups[group]
             described = [(m, m.assignment.topic_partitions) for m in answer.result(timeout + 5).members]
-            lags = _lags(config, group, [place for _, places in described for place in places], timeout)
+            places_of = [place for _, places in described for place in places]
+            behind = _lags(config, group, places_of, timeout) if lags else None
             for member, places in described:
                 partitions = tuple(sorted((place.topic, place.partition) for place in places))
                 instance = member.group_instance_id or ""
                 host, index = _place(config.domain, worker_type, instance)
-                lag = sum(lags[partition] for partition in partitions)
+                lag = None if behind is None else sum(behind[partition] for partition in partitions)
                 found.append(
                     GroupMember(group, worker_type, instance, host, index, member.host, partitions, lag)
                 )
@@ -87,7 +89,7 @@ def _place(domain: str, worker_type: str, instance: str) -> tuple[str, int]:
 
 def _lags(
     config: Config, group: str, places: Sequence[TopicPartition], timeout: float
-) -> dict[tuple[str, int], int]:
+) -> dict[tuple[str, int], int] | None:
     if not places:
         return {}
     # It asks in the group's name and never joins it.
@@ -98,6 +100,10 @@ def _lags(
         for place in consumer.committed(asked, timeout=timeout):
             low, high = consumer.get_watermark_offsets(place, timeout=timeout)
             lags[place.topic, place.partition] = max(0, high - max(place.offset, low))
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError._TIMED_OUT:
+            raise
+        return None  # the brokers tell no offset while a transaction may move it
     finally:
         consumer.close()
     return lags

@@ -113,7 +113,7 @@ def test_the_members_are_told_with_host_partitions_and_lag(
 ) -> None:
     first, second = pair
     produce(config, Stream.PENDING, numbered(40))
-    found = members(config)
+    found = members(config, lags=True)
     assert [(m.worker_type, m.host, m.index, m.address) for m in found] == [
         ("download", "h1", 0, "/127.0.0.1"),
         ("download", "h1", 1, "/127.0.0.1"),

@@ -51,6 +51,7 @@ class Feeder(threading.Thread):
         self._folder = ground.folder / "events"
         self._folder.mkdir(exist_ok=True)
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._names = itertools.count(1)
         self._rng = random.Random(ground.plan.seed)
         self._day = self._events()
@@ -112,7 +113,7 @@ class Feeder(threading.Thread):
 
     def _write(self, count: int) -> Path:
         path = self._folder / f"events-{next(self._names)}.jsonl"
-        with path.open("wb") as output:
+        with path.open("wb") as output, self._making:  # two threads load
             for line in itertools.chain(itertools.islice(self._day, count), self._faulty()):
                 output.write(line + b"\n")
         return path
