@@ -153,9 +153,13 @@ class Workers:
         assert leave(self._config, names.group("download"), [instance]) == [instance]
 
     def share(self, *indexes: int) -> None:
-        """Wait until these have all partitions between them, as evenly as it goes."""
+        """Wait until these have all partitions between them, as evenly as it goes.
+
+        One that has ended is started again, as its supervisor would.
+        """
 
         def shared() -> bool:
+            self.start(*(index for index in indexes if self._running[index].poll() is not None))
             found = {each.index: len(each.partitions) for each in members(self._config, ["download"])}
             most = -(-PARTITIONS // len(indexes))
             return found.keys() == set(indexes) and all(found.values()) and max(found.values()) <= most
