@@ -14,7 +14,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,10 +29,10 @@ from pipelined.ledger import Balance, judge
 from pipelined.local.generator import Day
 from pipelined.sources.file import load_file
 from pipelined.supervisor.protocol import ask
+from waiting import PATIENCE_S, until
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
 MARK = "FLOW_MARK"
 
 _ROOT = Path(pipelined.__file__).parents[1]
@@ -51,15 +50,6 @@ def pipelinectl_command(*arguments: str | Path) -> list[str]:
         return [str(_INSTALLED), *map(str, arguments)]
     entry = "from pipelined.cli.pipelinectl import main; main()"
     return [sys.executable, "-c", entry, *map(str, arguments)]
-
-
-def until(condition: Callable[[], T], what: str, patience: float = PATIENCE_S) -> T:
-    """The first true value of ``condition``; fails the test when there is none in time."""
-    deadline = time.monotonic() + patience
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {patience:g} s in vain: {what}"
-        time.sleep(0.05)
-    return value
 
 
 class Marked:

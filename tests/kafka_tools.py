@@ -25,16 +25,9 @@ from pipelined.stats.slots import Child
 from pipelined.workers.routing import Router
 from pipelined.workers.runtime import Runtime
 from records import slot
+from waiting import until
 
 DEADLINE = 30.0
-
-
-def until(condition: Callable[[], object], what: str = "it did not happen in time") -> None:
-    """Wait for a condition, with a deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def small(

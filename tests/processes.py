@@ -1,21 +1,8 @@
-"""Waiting for processes of a test, with a deadline."""
+"""What became of the processes of a test."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import psutil
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
-    """Whether the condition comes true within the time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def gone(pid: int) -> bool:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 import realparts
-from flow import Marked, event, pipelinectl_command, pipelined_command, trace_ids, until
+from flow import Marked, event, pipelinectl_command, pipelined_command, trace_ids
 from pipelined.config import load
 from pipelined.errors import UnavailableError
 from pipelined.supervisor.protocol import ask
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 

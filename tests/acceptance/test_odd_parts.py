@@ -6,7 +6,8 @@ import pyarrow as pa
 from confluent_kafka import Consumer, Producer
 from deltalake import write_deltalake
 
-from flow import Flow, until
+from flow import Flow
+from waiting import until
 
 
 def test_a_table_of_another_schema_stops_its_writer_alone_with_a_line_that_names_the_column(

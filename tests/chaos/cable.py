@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 import realparts
-from processes import until
+from waiting import until
 
 SCRIPT = Path(__file__).with_name("cable_end.py")
 
@@ -41,7 +41,7 @@ class Cable:
         far = subprocess.Popen(["unshare", "--net", *script, "far", *names])
         self._ends = [near, far]
         self.enter = ["nsenter", f"--net=/proc/{far.pid}/ns/net"]
-        assert until(lambda: all(path.with_suffix(".up").exists() for path in self._sockets.values()))
+        until(lambda: all(path.with_suffix(".up").exists() for path in self._sockets.values()))
         return self
 
     def cut(self) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flow import Flow, event, trace_ids, until
+from flow import Flow, event, trace_ids
 from pipelined.local.fileserver import file_path
+from waiting import until
 
 pytestmark = pytest.mark.timeout(150)
 

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from flow import Flow, event, pipelined_command, trace_ids, until
+from flow import Flow, event, pipelined_command, trace_ids
 from pipelined.crashpoints import VARIABLE, Point
 from pipelined.errors import PipelinedError
 from pipelined.ledger.balance import Balance
 from pipelined.ledger.follower import Follower
 from pipelined.local.fileserver import FileServer, file_path
+from waiting import until
 
 pytestmark = [pytest.mark.xdist_group("crash-points"), pytest.mark.timeout(180)]
 

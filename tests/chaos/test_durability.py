@@ -16,8 +16,9 @@ from typing import NamedTuple
 import pytest
 
 import realparts
-from flow import Flow, event, trace_ids, until
+from flow import Flow, event, trace_ids
 from pipelined.local.fileserver import file_path
+from waiting import until
 
 pytestmark = pytest.mark.timeout(150)
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 from cable import Cable
 
-from flow import Flow, event, trace_ids, until
+from flow import Flow, event, trace_ids
 from pipelined.config import WORKER_TYPES
 from pipelined.ledger import Balance
 from pipelined.local.fileserver import file_path
+from waiting import until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("own-kafka")]
 

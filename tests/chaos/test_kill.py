@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flow import Flow, event, trace_ids, until
+from flow import Flow, event, trace_ids
 from pipelined.config import WORKER_TYPES
 from pipelined.local.fileserver import file_path
+from waiting import until
 
 CHUNK = 40
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,12 @@ from typing import Any
 import pipelined
 from pipelined.supervisor.pidfile import holder
 from pipelined.supervisor.protocol import ask
+from waiting import until
 
 # The daemon is to find the very package that the tests import.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(pipelined.__file__).parents[1])}
 SCRIPT = Path(__file__).with_name("supervised_daemon.py")
 PATIENCE_S = 20.0
-
-
-def until(condition: Callable[[], Any], what: str = "", patience: float = PATIENCE_S) -> Any:
-    """The first true value of ``condition``; fails the test when there is none in time."""
-    deadline = time.monotonic() + patience
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"in vain waited {patience} s: {what or condition}"
-        time.sleep(0.01)
-    return value
 
 
 def is_alive(pid: int) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from kafka_tools import DEADLINE, Working, committed, declared, produce, read, small, until, working
+from kafka_tools import DEADLINE, Working, committed, declared, produce, read, small, working
 from pipelined.config.tree import Config
 from pipelined.config.work import Urls
 from pipelined.errors import ConfigError
@@ -32,6 +32,7 @@ from pipelined.stages.failures import Envelope
 from pipelined.stages.ingest import IngestStage
 from pipelined.stages.relocate import Relocating
 from records import event, slot
+from waiting import until
 
 HOUR = 3_600_000
 NOW = int(time.time() * 1000)

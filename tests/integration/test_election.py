@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from kafka_tools import declared, small, until
+from kafka_tools import declared, small
 from pipelined.config.tree import Config
 from pipelined.errors import FencedError
 from pipelined.kafka.election import Election
@@ -19,6 +19,7 @@ from pipelined.kafka.leaving import leave
 from pipelined.kafka.settings import Names
 from pipelined.workers.office import in_turn
 from records import slot
+from waiting import until
 
 SESSION_S = 4.0
 WORKER = "event-writer"

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kafka_tools import until
 from pipelined.config.tree import Config, Endpoint
 from pipelined.errors import UnavailableError
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.workers.endpoint import serve
+from waiting import until
 
 CONFIG = Config(endpoint=Endpoint(port=0))
 

@@ -12,12 +12,13 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from kafka_tools import DEADLINE, declared, produce, small, until
+from kafka_tools import DEADLINE, declared, produce, small
 from pipelined.config.tree import Config
 from pipelined.errors import UnavailableError
 from pipelined.kafka.history import History
 from pipelined.kafka.settings import Names
 from pipelined.stages.contract import Stream
+from waiting import until
 
 HOUR = 3_600_000
 NOW = int(time.time() * 1000)

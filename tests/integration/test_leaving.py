@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import realparts
-from kafka_tools import declared, numbered, produce, small, until
+from kafka_tools import declared, numbered, produce, small
 from pipelined.config.leaves import built
 from pipelined.config.tree import Config
 from pipelined.errors import UnavailableError
@@ -22,6 +22,7 @@ from pipelined.kafka.positions import Position
 from pipelined.kafka.settings import Names
 from pipelined.local.kafka import SASL_USER, Cluster
 from pipelined.stages.contract import Partition, Stream
+from waiting import until
 
 SESSION_S = 30.0
 

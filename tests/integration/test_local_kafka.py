@@ -20,7 +20,8 @@ import realparts
 from pipelined.errors import ConfigError, UnavailableError
 from pipelined.local.kafka import Cluster
 from pipelined.local.ports import Ports, draw_ports
-from processes import gone, until
+from processes import gone
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,7 +136,7 @@ def test_the_event_hub_listener_refuses_what_is_wrong(
     admin = AdminClient({**settings, "error_cb": lambda error: errors.append(error.code())})
     with pytest.raises(KafkaException):
         admin.list_topics(timeout=2)
-    assert until(lambda: admin.poll(0.1) >= 0 and expected in errors)
+    until(lambda: admin.poll(0.1) >= 0 and expected in errors)
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
@@ -185,7 +186,7 @@ def test_three_nodes_go_on_without_one_that_was_killed_and_take_it_back(domain: 
         def in_sync() -> int:
             return len(admin.list_topics(domain, timeout=10).topics[domain].partitions[0].isrs)
 
-        assert until(lambda: in_sync() == 3, 30)
+        until(lambda: in_sync() == 3)
 
 
 def test_a_cluster_with_a_directory_goes_on_where_it_stopped(tmp_path: Path, domain: str) -> None:
@@ -252,7 +253,7 @@ def test_when_the_owner_ends_no_process_and_no_folder_is_left(end: str, tmp_path
             owner.kill()
         else:
             owner.stdin.close()
-        assert until(lambda: all(gone(pid) for pid in family) and not list(tmp_path.iterdir()))
+        until(lambda: all(gone(pid) for pid in family) and not list(tmp_path.iterdir()))
     assert (owner.returncode == 0) is (end == "stdin")
 
 

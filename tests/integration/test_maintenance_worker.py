@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pipelined.lake.maintenance import Done, Maintenance
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child, SharedStats
 from pipelined.workers.maintenance import MaintenanceRuntime
+from waiting import until
 
 QUICK = Tables(tend_seconds=0.1, small_files=3)
 
@@ -25,13 +26,6 @@ def slot() -> Child:
     child = SharedStats({"table-maintenance": 1}).slot("table-maintenance", 0).child
     child.begin(1)
     return child
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -55,7 +49,7 @@ def table(folder: Path, settings: Tables = QUICK) -> Maintenance:
 def test_it_is_ready_at_once_and_waits_for_tables_that_are_not_there_yet(tmp_path: Path) -> None:
     child = slot()
     with running([table(tmp_path)], child):
-        until(lambda: child.is_ready, 1)
+        until(lambda: child.is_ready, patience=1)
         until(lambda: child.gauge(metrics.LAST_PROGRESS) > 0)
         assert child.counter(metrics.MAINTENANCE, "ok") == child.counter(metrics.MAINTENANCE, "failed") == 0
         sink = opened(tmp_path)
@@ -102,7 +96,7 @@ def test_it_gives_signs_of_life_and_stops_in_the_middle_of_a_long_operation(
         with running([table(tmp_path)], child):
             assert begun.wait(10)
             before = child.heartbeat_ns
-            until(lambda: child.heartbeat_ns > before, 1)
+            until(lambda: child.heartbeat_ns > before, patience=1)
     finally:
         end.set()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from confluent_kafka import Producer
 
-from kafka_tools import DEADLINE, committed, declared, numbered, produce, small, until
+from kafka_tools import DEADLINE, committed, declared, numbered, produce, small
 from pipelined.config.tree import Config
 from pipelined.errors import FencedError, UnavailableError
 from pipelined.kafka.membership import Member
@@ -17,6 +17,7 @@ from pipelined.kafka.positions import Position
 from pipelined.kafka.progress import Progress
 from pipelined.kafka.settings import Names
 from pipelined.stages.contract import Partition, Record, Stream
+from waiting import until
 
 
 class Listening:

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from kafka_tools import DEADLINE, committed, declared, numbered, produce, read, small, until, values, working
+from kafka_tools import DEADLINE, committed, declared, numbered, produce, read, small, values, working
 from pipelined.config.tree import Config, Worker, Workers
 from pipelined.errors import UnavailableError
 from pipelined.kafka import topics
@@ -22,6 +22,7 @@ from pipelined.stages.contract import Stream
 from pipelined.stats import registry as metrics
 from records import task
 from stage_parts import Judging, Ordered
+from waiting import until
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 import pipelined
-from kafka_tools import declared, small, until
+from kafka_tools import declared, small
 from pipelined.config.tree import Config
 from pipelined.kafka.groups import members
 from pipelined.kafka.leaving import leave
 from pipelined.kafka.settings import Names
 from pipelined.stages.contract import Stream
+from waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 

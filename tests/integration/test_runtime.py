@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from kafka_tools import committed, declared, numbered, produce, read, small, until, values, working
+from kafka_tools import committed, declared, numbered, produce, read, small, values, working
 from pipelined.config.tree import Config
 from pipelined.config.work import Breaker, Retry
 from pipelined.errors import (
@@ -30,6 +30,7 @@ from pipelined.stages.retry import RetryStage
 from pipelined.stats import registry as metrics
 from records import task
 from stage_parts import Judging, Ordered, copied
+from waiting import until
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Daemon, daemons, is_alive, until
+from supervised import Daemon, daemons, is_alive
+
+from waiting import until
 
 FLOW: dict[str, dict[str, Any]] = {"source": {}, "stage": {"processes": 2}, "sink": {}}
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Daemon, daemons, is_alive, until
+from supervised import Daemon, daemons, is_alive
+
+from waiting import until
 
 FLOW: dict[str, dict[str, Any]] = {"source": {}, "stage": {"processes": 2}, "sink": {}}
 HEAVY = ("pyarrow", "deltalake", "obstore", "pycurl", "msgspec", "confluent_kafka", "prometheus_client")

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import Daemon, daemons, until
+from supervised import Daemon, daemons
 
 from pipelined.errors import AlreadyRunningError, UnavailableError
 from pipelined.supervisor.pidfile import Pidfile, holder
+from waiting import until
 
 
 @pytest.fixture

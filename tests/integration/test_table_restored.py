@@ -9,12 +9,13 @@ import pytest
 from deltalake import DeltaTable
 from test_table_runtime import events, named, rows, start, writing
 
-from kafka_tools import declared, small, until
+from kafka_tools import declared, small
 from pipelined.config.tree import Config, Tables
 from pipelined.errors import TableRestoredError
 from pipelined.lake import schemas
 from pipelined.lake.tables import table_url
 from pipelined.stats import registry as metrics
+from waiting import until
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from kafka_tools import DEADLINE, Working, committed, declared, produce, read, small, until
+from kafka_tools import DEADLINE, Working, committed, declared, produce, read, small
 from pipelined.config.tree import Config, Tables
 from pipelined.errors import ConfigError, DependencyError, PipelinedError
 from pipelined.kafka.settings import Names
@@ -28,6 +28,7 @@ from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 from pipelined.workers.tables import CommitObserver, Converted, TableRuntime
 from records import event
+from waiting import until
 
 BAD = b"\xff not json"
 

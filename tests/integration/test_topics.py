@@ -12,12 +12,13 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from kafka_tools import DEADLINE, declared, small, until
+from kafka_tools import DEADLINE, declared, small
 from pipelined.config.cluster import Topic
 from pipelined.config.tree import Config
 from pipelined.errors import ConfigError, UnavailableError
 from pipelined.kafka import topics
 from pipelined.kafka.settings import Names
+from waiting import until
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 
 from pipelined.errors import UnavailableError
 from pipelined.local.guard import Guard
-from processes import gone, until
+from processes import gone
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
@@ -43,7 +44,7 @@ def test_a_killed_owner_leaves_no_child_no_guard_and_no_folder(tmp_path: Path, h
             assert not gone(child)
             owner.kill()
             owner.wait()
-            assert until(lambda: gone(child) and gone(guard) and not folder.exists(), 10.0)
+            until(lambda: gone(child) and gone(guard) and not folder.exists())
         finally:
             if forked:
                 os.kill(forked, signal.SIGKILL)
@@ -54,7 +55,7 @@ def test_a_killed_guard_takes_its_children_along_and_the_owner_is_told(tmp_path:
     guard = Guard()
     child = guard.start(["sleep", "600"], output=tmp_path / "log")
     os.kill(guard.pid, signal.SIGKILL)
-    assert until(lambda: gone(child), 10.0)
+    until(lambda: gone(child))
     with pytest.raises(UnavailableError, match="guard process"):
         guard.poll(child)
     guard.close()

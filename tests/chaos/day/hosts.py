@@ -16,11 +16,12 @@ from chaos.day.brokers import launch
 from chaos.day.clock import Clock
 from chaos.day.disks import Disk
 from chaos.day.plan import PARTITIONS, SESSION_S, Plan
-from flow import Flow, pipelined_command, until
+from flow import Flow, pipelined_command
 from pipelined.errors import UnavailableError
 from pipelined.local.fileserver import FileServer
 from pipelined.local.kafka import Cluster
 from pipelined.supervisor.protocol import ask
+from waiting import until
 
 __all__ = ["Ground", "Host"]
 
