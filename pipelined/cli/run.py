@@ -9,6 +9,8 @@ import contextlib
 import functools
 import logging
 import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from pipelined.crashpoints import armed
 from pipelined.errors import ConfigError, ExitCode, UnavailableError, UsageError
 from pipelined.logs.setup import setup
 from pipelined.stats.slots import SharedStats
+from pipelined.supervisor.child import die_with_parent
 from pipelined.supervisor.loop import Supervisor, WorkerSpec
 from pipelined.supervisor.preload import preload
 
@@ -29,6 +32,8 @@ _logger = logging.getLogger("pipelined.supervisor")
 
 _HEAVY = "pipelined.workers.catalogue"
 _PREFLIGHT_S = 3.0
+#: However little the brokers answer, the workers are started after so long: they wait better.
+_PREFLIGHT_LIMIT_S = 20.0
 
 
 @click.command()
@@ -108,12 +113,34 @@ def _preflight(config: Config, workers: Sequence[str]) -> None:
 
     Brokers that do not answer are no reason to refuse: the workers wait for them.
     """
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        os._exit(_cluster(config, workers))
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ExitCode.CONFIG:
+        code = int(ExitCode.SOFTWARE)
+        try:
+            die_with_parent(parent)
+            code = _cluster(config, workers)
+        finally:
+            os._exit(code)
+    if _exit_code(child) == ExitCode.CONFIG:
         msg = "not started: the cluster is not as configured (see above)"
         raise ConfigError(msg)
+
+
+def _exit_code(child: int) -> int | None:
+    """How the child ended, None where it had to be killed: what it asks may never be answered."""
+    deadline = time.monotonic() + _PREFLIGHT_LIMIT_S
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            _logger.warning(
+                "the brokers did not answer within %g s; starting all the same, the workers wait",
+                _PREFLIGHT_LIMIT_S,
+            )
+            return None
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(ended[1])
 
 
 def _cluster(config: Config, workers: Sequence[str]) -> int:

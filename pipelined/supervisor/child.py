@@ -16,7 +16,7 @@ from typing import NoReturn
 from pipelined.errors import ExitCode, PipelinedError
 from pipelined.stats.slots import SharedStats
 
-__all__ = ["BLOCKED", "Entry", "live"]
+__all__ = ["BLOCKED", "Entry", "die_with_parent", "live"]
 
 log = logging.getLogger("pipelined.supervisor")
 
@@ -104,10 +104,15 @@ def _die_with(parent: int, death_pipe: int) -> None:
     kernel's own and need no loop of ours to be alive. The pipe is the second net: the parent-death
     signal is forgotten when a process changes its credentials.
     """
-    if _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     fcntl.fcntl(death_pipe, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(death_pipe, fcntl.F_SETSIG, int(signal.SIGKILL))
     fcntl.fcntl(death_pipe, fcntl.F_SETFL, os.O_ASYNC)
-    if os.getppid() != parent:
+    die_with_parent(parent)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process, just forked by ``parent``, when that ends."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it ended before the kernel was told
         os.kill(os.getpid(), signal.SIGKILL)

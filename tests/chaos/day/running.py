@@ -94,7 +94,8 @@ def _work(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> None
                 track.start()
             for track in tracks:
                 track.join()
-            time.sleep(max(0.0, began + 60 * plan.minutes - time.monotonic()))
+            if not outcome.error:
+                time.sleep(max(0.0, began + 60 * plan.minutes - time.monotonic()))
         finally:
             outcome.kills, outcome.troubles = faults.kills, faults.troubles
             outcome.recoveries = faults.recoveries
@@ -123,13 +124,17 @@ class _Track(threading.Thread):
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Do them; what does not fit into the day any more is skipped, and so is the rest after an error."""
+        """Do them; what does not fit into the day is skipped, and after an error so is all the rest."""
         try:
             for step in self._steps:
+                if self._outcome.error:
+                    return
                 time.sleep(max(0.0, self._began + step.at - time.monotonic()))
                 self._one(step)
         except Exception as error:  # noqa: BLE001 - told by whoever joins it
             self.error = error
+            self._outcome.error = f"{type(error).__name__}: {error}"
+            self._tell(f"the day ends here: {self._outcome.error}")
 
     def _one(self, step: Step) -> None:
         if time.monotonic() > self._end:
