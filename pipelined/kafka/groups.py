@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
 from pipelined.errors import UnavailableError
+from pipelined.kafka.answers import answered
 from pipelined.kafka.settings import Names, admin_settings, consumer_settings
 
 __all__ = ["GroupMember", "members"]
@@ -53,13 +54,13 @@ def members(
     found: list[GroupMember] = []
     try:
         # Only those that are: on a new cluster there is no coordinator yet that could tell of the others.
-        listed = admin.list_consumer_groups(request_timeout=timeout).result(timeout + 5).valid
+        listed = answered(admin.list_consumer_groups(request_timeout=timeout), timeout + 5).valid
         there = {group.group_id for group in listed}
         groups = {names.group(worker): worker for worker in types if names.group(worker) in there}
         answers = admin.describe_consumer_groups(list(groups), request_timeout=timeout) if groups else {}
         for group, answer in answers.items():
             worker_type = groups[group]
-            described = [(m, m.assignment.topic_partitions) for m in answer.result(timeout + 5).members]
+            described = [(m, m.assignment.topic_partitions) for m in answered(answer, timeout + 5).members]
             places_of = [place for _, places in described for place in places]
             behind = _lags(config, group, places_of, timeout) if lags else None
             for member, places in described:

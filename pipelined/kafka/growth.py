@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from pipelined.config import Config
 from pipelined.errors import ConfigError, UnavailableError
+from pipelined.kafka.answers import answered
 from pipelined.kafka.groups import members
 from pipelined.kafka.history import newest_arrivals, whole_spans
 from pipelined.kafka.layout import Layout, write_layout
@@ -94,7 +95,7 @@ def _grow(admin: AdminClient, topic: str, wanted: int) -> None:
     asked = False
     while (found := _count(admin, topic)) < wanted:
         if found and not asked:  # one that was made just now may not be known yet
-            admin.create_partitions([NewPartitions(topic, wanted)])[topic].result(_TIMEOUT)
+            answered(admin.create_partitions([NewPartitions(topic, wanted)])[topic], _TIMEOUT)
             asked = True
         if time.monotonic() > deadline:
             msg = f"{topic} has not grown to {wanted} partitions in {_TIMEOUT:g} s; run the command again"

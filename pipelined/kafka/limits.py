@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from pipelined.config import Config
 from pipelined.errors import ConfigError
+from pipelined.kafka.answers import answered
 from pipelined.kafka.settings import admin_settings
 
 __all__ = ["check", "problems"]
@@ -28,7 +29,7 @@ def check(config: Config, *, timeout: float = 5.0) -> None:
         broker = min(admin.list_topics(timeout=timeout).brokers)
         resource = ConfigResource(ResourceType.BROKER, str(broker))
         (answer,) = admin.describe_configs([resource], request_timeout=timeout).values()
-        settings = {entry.name: entry.value for entry in answer.result(timeout + 5).values()}
+        settings = {entry.name: entry.value for entry in answered(answer, timeout + 5).values()}
     except (KafkaException, ValueError, TimeoutError) as error:
         _logger.debug("the brokers do not tell their limits: %s", error)
         return

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
+from pipelined.kafka.answers import answered
 from pipelined.kafka.notes import Note, NoteError, read_note
 from pipelined.kafka.progress import Progress
 from pipelined.kafka.settings import admin_settings
@@ -27,6 +28,8 @@ __all__ = ["Position", "TopicIds", "begin"]
 
 _logger = logging.getLogger("pipelined.kafka")
 
+#: A client answers within its own time limit, or never.
+_ANSWER_S = 20.0
 _GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
 
@@ -104,7 +107,7 @@ class TopicIds:
 
 def _id(topic: str, future: Future[Any]) -> str:
     try:
-        return str(future.result().topic_id)
+        return str(answered(future, _ANSWER_S).topic_id)
     except KafkaException as error:
         if error.args[0].code() in _GONE:
             msg = f"the topic {topic} is gone; run `pipelinectl topics apply`"

@@ -22,6 +22,7 @@ from confluent_kafka.admin import (
 
 from pipelined.config import Config
 from pipelined.errors import ConfigError, UnavailableError
+from pipelined.kafka.answers import answered
 from pipelined.kafka.growth import grow
 from pipelined.kafka.layout import difference, read_layout
 from pipelined.kafka.settings import HEADER_ROOM, Names, admin_settings
@@ -106,10 +107,10 @@ def plan(config: Config, *, timeout: float = _TIMEOUT) -> list[Change]:
     wanted = declared(config)
     try:
         present = admin.list_topics(timeout=timeout).topics
+        found = [topic for topic in wanted if topic.name in present]
+        settings = _settings(admin, [topic.name for topic in found])
     except KafkaException as error:
         raise _unreachable(config, error) from error
-    found = [topic for topic in wanted if topic.name in present]
-    settings = _settings(admin, [topic.name for topic in found])
     names = Names(config)
     remembered = {names.topic("events_raw"), names.topic("events_ingested")}
     changes = []
@@ -153,7 +154,7 @@ def _settings(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, s
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     answers = admin.describe_configs(resources, request_timeout=_TIMEOUT)
     return {
-        resource.name: {entry.name: entry.value for entry in answer.result().values()}
+        resource.name: {entry.name: entry.value for entry in answered(answer, _TIMEOUT + 5).values()}
         for resource, answer in answers.items()
     }
 
@@ -202,7 +203,7 @@ def apply(config: Config, changes: Sequence[Change]) -> None:
     problems = [str(change) for change in changes if change.refused]
     for name, future in futures.items():
         try:
-            future.result(timeout=_TIMEOUT + 5)
+            answered(future, _TIMEOUT + 5)
         except KafkaException as error:
             known = error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS
             present |= {name} if known else set()
