@@ -51,11 +51,15 @@ class RetryStage:
 
     def submit(self, records: Sequence[Record]) -> None:
         """Take records; each waits for its own time."""
-        latest = int(self._clock() * 1000) + self._longest_ms
+        now_ms = int(self._clock() * 1000)
+        latest = now_ms + self._longest_ms
         for record in records:
             text = record.header(NOT_BEFORE) or ""
             readable = text.isascii() and text.isdigit() and len(text) < 16  # int() raises for thousands
             due_ms = int(text) if readable else 0
+            if 0 < record.timestamp < due_ms:
+                # Both are of the writer's clock. If that is ahead of ours, the wait it meant is what counts.
+                due_ms = min(due_ms, now_ms + due_ms - record.timestamp)
             self._count += 1  # ties keep the order of arrival, and records are never compared
             heapq.heappush(self._heap, (min(due_ms, latest), self._count, due_ms, record))
 

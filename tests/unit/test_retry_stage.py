@@ -127,3 +127,17 @@ def test_one_that_waits_for_a_day_holds_up_nothing_behind_it() -> None:
     clock.now = 1300
     assert [outcome.record.offset for outcome in stage.poll(0)] == list(range(1, 50))
     assert stage.in_flight == 1
+
+
+def test_where_the_writers_clock_was_ahead_the_wait_it_meant_is_what_counts() -> None:
+    clock = Clock()
+    stage = RetryStage(clock=clock)
+    written = 1000.0 + 1800  # its clock is half an hour ahead
+    headers: list[tuple[str, str | bytes | None]] = [("not_before", b"%d" % round((written + 5) * 1000))]
+    stage.submit([record(b"task", headers=headers, timestamp=round(written * 1000))])
+    clock.now = 1004.9
+    assert stage.poll(0) == []
+    clock.now = 1005.0
+    (outcome,) = stage.poll(0)
+    assert isinstance(outcome, Done)
+    assert outcome.outputs[0].stream == Stream.PENDING
