@@ -22,6 +22,7 @@ from deltalake.exceptions import CommitFailedError
 
 from pipelined.config.work import Tables
 from pipelined.errors import PipelinedError
+from pipelined.lake.alone import alone
 from pipelined.lake.durable import LocalDisk, local_path
 from pipelined.lake.faults import classify, plain
 from pipelined.lake.files import StoredFile
@@ -98,7 +99,8 @@ class Maintenance:
     def compact(self, days: Sequence[str]) -> Done:
         """Join the small files of these days, one commit for each; a day may be left to the next time.
 
-        That is where another writer's changes came first, again and again.
+        That is where another writer's changes came first, again and again. On a local disk it leaves a table
+        to another process that compacts it already; elsewhere the caller must know that there is none.
         """
         return self._join(days, _TARGET_BYTES)
 
@@ -138,7 +140,9 @@ class Maintenance:
         with self._classified():
             least = self._settings.small_files
             many = [*_small_files(self._source.existing(), least, True, _GROWING_BYTES)]
-        done = self._join([small.day for small in many], _GROWING_BYTES)
+        # Elsewhere than on a local disk nothing keeps two hosts from compacting the same files at once.
+        days = [small.day for small in many] if self._disk is not None else []
+        done = self._join(days, _GROWING_BYTES)
         with self._classified():
             return done + self._tidy(self._opened())
 
@@ -164,7 +168,7 @@ class Maintenance:
                 self._note(table, _CLAIMED, now)
             except CommitFailedError:
                 return None
-        done = self.compact([small.day for small in self.small_files()])
+        done = self.compact([small.day for small in self.small_files()] if self._disk is not None else [])
         done += self.vacuum(self._settings.vacuum_hours)
         done += self.checkpoint()
         with self._classified():
@@ -182,11 +186,17 @@ class Maintenance:
             self._disk.sync(table.version())
 
     def _join(self, days: Sequence[str], target: int) -> Done:
-        joined = 0
-        for day in days:
-            with self._classified():
-                joined += self._compact(day, target)
-        return Done(compacted=joined)
+        if not days:
+            return Done()
+        with self._classified(), self._alone() as alone:
+            if not alone:
+                _log.info("%s is being compacted by another process; left to it", self.url)
+                return Done()
+            return Done(compacted=sum(self._compact(day, target) for day in days))
+
+    def _alone(self) -> contextlib.AbstractContextManager[bool]:
+        root = local_path(self.url)
+        return contextlib.nullcontext(True) if root is None else alone(root)
 
     def _compact(self, day: str, target: int) -> int:
         for tries in range(_TRIES):

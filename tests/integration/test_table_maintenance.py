@@ -263,6 +263,39 @@ def test_sinks_and_maintenance_at_full_speed_lose_and_double_nothing(
     assert {*found.positions.values()} == {40}
 
 
+def test_of_two_compactions_at_once_one_leaves_the_table_to_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits(tmp_path, 4)
+    opened_it, go_on = threading.Event(), threading.Event()
+    real = Maintenance._opened
+
+    def stopped_before_its_commit(self: Maintenance) -> DeltaTable:
+        table = real(self)
+        opened_it.set()
+        assert go_on.wait(30)
+        return table
+
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patched:
+        patched.setattr(Maintenance, "_opened", stopped_before_its_commit)
+        first = pool.submit(keeper(tmp_path).compact, [DAY.isoformat()])
+        assert opened_it.wait(30)
+        patched.undo()
+        assert keeper(tmp_path).compact([DAY.isoformat()]).compacted == 0
+        go_on.set()
+        assert first.result().compacted == 4
+    assert ids(tmp_path) == names(0, range(8)), "both would have been committed"
+
+
+def test_the_table_layer_commits_two_compactions_of_the_same_files(tmp_path: Path) -> None:
+    """Why only one may be at it; where this fails, pipelined.lake.alone is needed no more."""
+    commits(tmp_path, 4)
+    first, second = (DeltaTable(str(tmp_path / "t")) for _ in range(2))
+    first.optimize.compact()
+    second.optimize.compact()
+    assert len(ids(tmp_path)) == 16
+
+
 def test_compaction_that_always_comes_second_gives_up_for_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
