@@ -162,7 +162,10 @@ class Tables:
         low=0,
     )
     small_files: int = key(
-        100, "A day with so many small files is compacted at once, even today's.", unit="files", low=2
+        100,
+        "On a local disk: a day with so many small files is compacted at once, even today's.",
+        unit="files",
+        low=2,
     )
     tend_seconds: float = key(
         30.0,
