@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from pipelined.config.cluster import Topic
 from pipelined.config.problems import Problem, is_address, relative
-from pipelined.config.tree import WORKER_TYPES, Config
+from pipelined.config.tree import WITHOUT_KAFKA, WORKER_TYPES, Config
 
 __all__ = ["cluster", "names", "topics"]
 
@@ -118,7 +118,7 @@ def _timeouts(config: Config) -> Iterator[Problem]:
         )
     for worker_type in WORKER_TYPES:
         hang = config.worker(worker_type).hang_s
-        if worker_type not in ("table-maintenance", "endpoint") and hang <= kafka.transaction_timeout_s:
+        if worker_type not in WITHOUT_KAFKA and hang <= kafka.transaction_timeout_s:
             key = f"workers.{worker_type.replace('-', '_')}.hang_s"
             yield Problem(
                 (key, "kafka.transaction_timeout_s"),

@@ -14,6 +14,7 @@ from pipelined.config.keys import key, section
 from pipelined.config.work import Breaker, Download, Files, Ingest, Retry, Tables, Upload, Urls
 
 __all__ = [
+    "WITHOUT_KAFKA",
     "WORKER_TYPES",
     "Breaker",
     "Config",
@@ -113,6 +114,8 @@ WORKER_TYPES: tuple[str, ...] = (
     "table-maintenance",
     "endpoint",
 )
+#: Those that have nothing to do with Kafka: they are members of no group.
+WITHOUT_KAFKA: tuple[str, ...] = ("table-maintenance", "endpoint")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Self
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, TopicPartition
 
 from pipelined.config import Config
-from pipelined.errors import FencedError
+from pipelined.kafka.membership import check_fenced
 from pipelined.kafka.settings import Names, consumer_settings
 
 __all__ = ["Election", "election_group"]
@@ -50,8 +50,8 @@ class Election:
         self._failure: BaseException | None = None
         #: Whether the group has told who is elected.
         self.joined = False
-        instance = names.instance(worker_type, index)
-        self._consumer = Consumer(consumer_settings(config, self.group, instance))
+        self._instance = names.instance(worker_type, index)
+        self._consumer = Consumer(consumer_settings(config, self.group, self._instance))
         self._thread = threading.Thread(target=self._serve, name="election", daemon=True)
 
     def __enter__(self) -> Self:
@@ -106,12 +106,7 @@ class Election:
             self._consumer.close()
 
     def _check(self, error: KafkaError) -> None:
-        if error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}:
-            msg = (
-                f"another process took over the member of this host in group {self.group}: {error.str()}; "
-                "this one ends. Two daemons with one kafka.host? Give each host its own."
-            )
-            raise FencedError(msg)
+        check_fenced(error, self._instance, self.group)
         if error.code() != KafkaError._PARTITION_EOF:
             _logger.warning("consumer of %s: %s", self.group, error.str(), extra={"code": error.name()})
 

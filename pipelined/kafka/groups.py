@@ -9,15 +9,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
-from pipelined.config.tree import WORKER_TYPES
+from pipelined.config.tree import WITHOUT_KAFKA, WORKER_TYPES
 from pipelined.errors import UnavailableError
 from pipelined.kafka.answers import answered
 from pipelined.kafka.settings import Names, admin_settings, consumer_settings
 
 __all__ = ["GroupMember", "members"]
-
-
-_WITHOUT_GROUP = ("table-maintenance", "endpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ def members(
     answer within ``timeout`` seconds.
     """
     names = Names(config)
-    types = [worker for worker in worker_types if worker not in _WITHOUT_GROUP]
+    types = [worker for worker in worker_types if worker not in WITHOUT_KAFKA]
     admin = AdminClient(admin_settings(config))
     found: list[GroupMember] = []
     try:

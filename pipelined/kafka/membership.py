@@ -22,7 +22,7 @@ from pipelined.kafka.positions import Position, TopicIds
 from pipelined.kafka.settings import Names, consumer_settings
 from pipelined.stages.contract import Partition, Record
 
-__all__ = ["Listener", "Member"]
+__all__ = ["Listener", "Member", "check_fenced"]
 
 _logger = logging.getLogger("pipelined.kafka")
 
@@ -33,6 +33,17 @@ _ASK_TIMEOUT = 5.0
 _LOOK_SECONDS = 20.0
 #: After so many session timeouts without an answer of the group the client is taken for stuck.
 _PATIENCE_SESSIONS = 3
+
+
+def check_fenced(error: KafkaError, instance: str, group: str) -> None:
+    """Raise FencedError where a consumer's error says that its static membership is another's."""
+    # A consumer tells it once, as _FATAL with fatal() false, and is silent from then on.
+    if error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}:
+        msg = (
+            f"another process took over the member {instance} of group {group}: {error.str()}; "
+            "this one ends. Two daemons with one kafka.host? Give each host its own."
+        )
+        raise FencedError(msg)
 
 
 class Listener(Protocol):
@@ -137,13 +148,7 @@ class Member:
         )
 
     def _check(self, error: KafkaError) -> None:
-        # That it is fenced a consumer tells once, as _FATAL with fatal() false, and is silent from then on.
-        if error.code() in {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}:
-            msg = (
-                f"another process took over the member {self.instance} of group {self.group}: {error.str()}; "
-                "this one ends. Two daemons with one kafka.host? Give each host its own."
-            )
-            raise FencedError(msg)
+        check_fenced(error, self.instance, self.group)
         if error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:
             msg = (
                 f"a topic of {', '.join(self._topics)} is gone: {error.str()}; run `pipelinectl topics apply`"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 from deltalake.exceptions import CommitFailedError
 
-from pipelined.errors import AuthError, DependencyError, RecordError
+from pipelined.errors import AuthError, DependencyError, PipelinedError, RecordError
 
-__all__ = ["classify", "is_conflict", "plain"]
+__all__ = ["classified", "classify", "is_conflict", "plain"]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FULL = ("no space left on device", "(os error 28)", "(os error 122)", "disk quota exceeded", "quotaexceeded")
@@ -57,3 +59,14 @@ def classify(error: BaseException, table: str) -> RecordError:
     return DependencyError(
         "table_unavailable", f"table {table} cannot be read or written: {text}; the rows wait meanwhile"
     )
+
+
+@contextlib.contextmanager
+def classified(url: str) -> Iterator[None]:
+    """Whatever the table layer raises inside becomes an error of ours about the table at ``url``."""
+    try:
+        yield
+    except (PipelinedError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of the table layer is no Exception
+        raise classify(error, url) from error

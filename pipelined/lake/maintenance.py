@@ -21,10 +21,9 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 
 from pipelined.config.work import Tables
-from pipelined.errors import PipelinedError
 from pipelined.lake.alone import alone
 from pipelined.lake.durable import LocalDisk, local_path
-from pipelined.lake.faults import classify, plain
+from pipelined.lake.faults import classified, plain
 from pipelined.lake.files import StoredFile
 from pipelined.lake.log import tidy
 from pipelined.lake.table import WRITER, TableSource
@@ -78,22 +77,22 @@ class Maintenance:
         self.url = source.url
         self._source = source
         self._settings = settings
-        path = local_path(source.url)
-        self._disk = None if path is None else LocalDisk(path)
+        self._folder = local_path(source.url)  # None where it is not on a local disk
+        self._disk = None if self._folder is None else LocalDisk(self._folder)
 
     def exists(self) -> bool:
         """Whether there is a table at all: its sink makes it when it first starts."""
-        with self._classified():
+        with classified(self.url):
             return self._source.exists()
 
     def version(self) -> int:
         """The newest version."""
-        with self._classified():
+        with classified(self.url):
             return self._source.existing().version()
 
     def small_files(self, *, least: int = 2, open_days: bool = False) -> list[SmallFiles]:
         """The days with at least ``least`` files that compaction would join; only days that are over."""
-        with self._classified():
+        with classified(self.url):
             return [*_small_files(self._source.existing(), least, open_days, _TARGET_BYTES)]
 
     def compact(self, days: Sequence[str]) -> Done:
@@ -106,7 +105,7 @@ class Maintenance:
 
     def removable(self, hours: float) -> list[StoredFile]:
         """What :meth:`vacuum` would remove: files no version needs, and what killed writers left behind."""
-        with self._classified():
+        with classified(self.url):
             return [*self._unneeded(self._source.existing(), hours), *self._staging(hours)]
 
     def vacuum(self, hours: float) -> Done:
@@ -115,7 +114,7 @@ class Maintenance:
         Files younger than a commit takes belong to it: with less than LEAST_VACUUM_HOURS make sure that
         nobody writes to the table.
         """
-        with self._classified():
+        with classified(self.url):
             table = self._opened()
             files = self._unneeded(table, hours)
             if files:
@@ -127,7 +126,7 @@ class Maintenance:
 
     def checkpoint(self) -> Done:
         """Write a checkpoint, so that opening reads that alone, and remove the log that is too old."""
-        with self._classified():
+        with classified(self.url):
             table = self._opened()
             table.create_checkpoint()
             if self._disk is not None:
@@ -137,18 +136,18 @@ class Maintenance:
 
     def tend(self) -> Done:
         """What cannot wait for a round: days, today's too, with too many small files; a log too long."""
-        with self._classified():
+        with classified(self.url):
             least = self._settings.small_files
             many = [*_small_files(self._source.existing(), least, True, _GROWING_BYTES)]
         # Elsewhere than on a local disk nothing keeps two hosts from compacting the same files at once.
         days = [small.day for small in many] if self._disk is not None else []
         done = self._join(days, _GROWING_BYTES)
-        with self._classified():
+        with classified(self.url):
             return done + self._tidy(self._opened())
 
     def finished(self) -> float:
         """When a complete round ended last, by whichever host, in epoch seconds; 0: never."""
-        with self._classified():
+        with classified(self.url):
             return self._source.existing().transaction_version(_FINISHED) or 0
 
     def round(self, hours: float) -> Done | None:
@@ -158,7 +157,7 @@ class Maintenance:
         claim whose host died is void after an hour.
         """
         now = int(time.time())
-        with self._classified():
+        with classified(self.url):
             table = self._opened()
             finished = table.transaction_version(_FINISHED) or 0
             claimed = table.transaction_version(_CLAIMED) or 0
@@ -171,7 +170,7 @@ class Maintenance:
         done = self.compact([small.day for small in self.small_files()] if self._disk is not None else [])
         done += self.vacuum(self._settings.vacuum_hours)
         done += self.checkpoint()
-        with self._classified():
+        with classified(self.url):
             self._note(self._opened(), _FINISHED, int(time.time()))
         return done
 
@@ -188,15 +187,14 @@ class Maintenance:
     def _join(self, days: Sequence[str], target: int) -> Done:
         if not days:
             return Done()
-        with self._classified(), self._alone() as alone:
+        with classified(self.url), self._alone() as alone:
             if not alone:
                 _log.info("%s is being compacted by another process; left to it", self.url)
                 return Done()
             return Done(compacted=sum(self._compact(day, target) for day in days))
 
     def _alone(self) -> contextlib.AbstractContextManager[bool]:
-        root = local_path(self.url)
-        return contextlib.nullcontext(True) if root is None else alone(root)
+        return contextlib.nullcontext(True) if self._folder is None else alone(self._folder)
 
     def _compact(self, day: str, target: int) -> int:
         for tries in range(_TRIES):
@@ -240,15 +238,6 @@ class Maintenance:
             commit_properties=CommitProperties(app_transactions=[Transaction(name, number)]),
         )
         self._sync(table)
-
-    @contextlib.contextmanager
-    def _classified(self) -> Iterator[None]:
-        try:
-            yield
-        except (PipelinedError, KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:  # a panic of the table layer is no Exception
-            raise classify(error, self.url) from error
 
 
 def _small_files(table: DeltaTable, least: int, open_days: bool, target: int) -> Iterator[SmallFiles]:

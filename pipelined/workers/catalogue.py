@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelined.config import Config
+from pipelined.config.tree import WITHOUT_KAFKA
 from pipelined.crashpoints import Point, crashpoint, enter
 from pipelined.errors import UnavailableError
 from pipelined.fetch.policy import UrlPolicy
@@ -60,7 +61,6 @@ HEAVY_MODULES: tuple[str, ...] = (
     "pipelined.workers.catalogue",
 )
 
-_WITHOUT_KAFKA = ("table-maintenance", "endpoint")
 #: What one host at a time does.
 _IN_TURN = ("event-writer", "result-processor")
 
@@ -122,10 +122,10 @@ def run_worker(
 
     place = _Place(config, worker_type, index, stats, slot, told_to_stop)
     # A restarted worker was here before: its topics fitted then, and it is wanted back at once.
-    if worker_type not in _WITHOUT_KAFKA and slot.generation == 1 and not _topics_fit(place):
+    if worker_type not in WITHOUT_KAFKA and slot.generation == 1 and not _topics_fit(place):
         return 0
     _BUILDERS[worker_type](place)
-    if worker_type not in _WITHOUT_KAFKA and stats.slot(worker_type, index).parent.leaving:
+    if worker_type not in WITHOUT_KAFKA and stats.slot(worker_type, index).parent.leaving:
         _leave(place)
     return 0
 
