@@ -11,20 +11,26 @@ from dataclasses import dataclass
 
 from pipelined.config.cluster import Kafka, Topic, Topics
 from pipelined.config.keys import key, section
+from pipelined.config.sources import Auth, Columns, Eventhouse, Eventhub, Sources
 from pipelined.config.work import Breaker, Download, Files, Ingest, Retry, Tables, Upload, Urls
 
 __all__ = [
     "WITHOUT_KAFKA",
     "WORKER_TYPES",
+    "Auth",
     "Breaker",
+    "Columns",
     "Config",
     "Download",
     "Endpoint",
+    "Eventhouse",
+    "Eventhub",
     "Files",
     "Ingest",
     "Kafka",
     "Logs",
     "Retry",
+    "Sources",
     "Supervisor",
     "Tables",
     "Topic",
@@ -173,6 +179,9 @@ class Config:
     runtime_dir: str = key("/run/pipelined", "Folder for the control socket.")
     kafka: Kafka = section(Kafka, "The Kafka cluster.")
     topics: Topics = section(Topics, "The topics.")
+    sources: Sources = section(Sources, "What holds for every source.")
+    eventhouse: Eventhouse = section(Eventhouse, "The Eventhouse that events are polled from.")
+    eventhub: Eventhub = section(Eventhub, "The Event Hub that events are read from.")
     ingest: Ingest = section(Ingest, "Validity and deduplication of events.")
     urls: Urls = section(Urls, "Which attachment URLs may be fetched.")
     files: Files = section(Files, "Which attachment files are taken.")

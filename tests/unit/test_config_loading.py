@@ -31,6 +31,7 @@ OTHER: dict[str, Any] = {
     "files.content_types": ("text/plain", "image/*"),
     "upload.url": "abfss://workspace@onelake.dfs.fabric.microsoft.com/item/Files/x",
     "tables.url": "abfss://workspace@onelake.dfs.fabric.microsoft.com/item/Tables/x",
+    "sources.pause_stages": ("event-ingester", "download"),
     "retry.delays_s": (0.5, 60.0),
     "endpoint.host": "::1",
     "workers.event_writer.processes": 0,
