@@ -17,7 +17,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from pipelined.config import Config
 from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import FencedError, UnavailableError
+from pipelined.kafka.leaving import leave
 from pipelined.kafka.notes import write_note
+from pipelined.kafka.owners import Owners
 from pipelined.kafka.positions import Position, TopicIds
 from pipelined.kafka.settings import Names, consumer_settings
 from pipelined.stages.contract import Partition, Record
@@ -91,6 +93,8 @@ class Member:
         self._topic_ids: dict[str, str] = {}
         self._next_look = time.monotonic() + _LOOK_SECONDS
         self._ids = TopicIds(config)
+        self._owners = Owners(config, self.group, self.instance, topics)
+        self._config = config
         self._consumer = Consumer(consumer_settings(config, self.group, self.instance))
 
     def subscribe(self) -> None:
@@ -223,6 +227,7 @@ class Member:
     def _assign(self, places: list[TopicPartition]) -> None:
         self.joined = True
         self._waits_since = None
+        self._owners.rebalanced()
         if not places:
             return
         positions = self._positions(places)
@@ -298,6 +303,18 @@ class Member:
             if self._topic_ids.get(topic, topic_id) != topic_id:
                 msg = f"the topic {topic} was deleted and made anew; starting anew"
                 raise UnavailableError(msg)
+        if forsaken := self._owners.forsaken():
+            self._share_anew(forsaken)
+
+    def _share_anew(self, forsaken: Sequence[tuple[str, int]]) -> None:
+        """Leave, so that the group gives out its partitions again."""
+        named = ", ".join(f"{topic}/{number}" for topic, number in forsaken)
+        leave(self._config, self.group, [self.instance])
+        msg = (
+            f"nobody in the group {self.group} has {named}: a member was killed while they were to change "
+            "hands; left the group, so that it shares them out; starting anew"
+        )
+        raise UnavailableError(msg)
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._keep(lambda: self._listener.revoked(self._drop(places)))

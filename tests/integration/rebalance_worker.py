@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kafka_tools import small
+from pipelined.crashpoints import enter
 from pipelined.kafka.settings import Names
 from pipelined.stages.contract import Done, Outcome, Output, Partition, Record, Stream
 from pipelined.stages.failures import Envelope
@@ -85,6 +86,7 @@ def main() -> None:
     """Work until told to stop."""
     order: dict[str, Any] = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    enter("download")
     stopping = False
 
     def stop(*_: object) -> None:
