@@ -3,15 +3,23 @@
 The runtime (``workers.source``) and every source keep this contract:
 
 * ``resume(position)`` sets the source to a position that was committed, or to its configured beginning
-  where there is none (None). It is called first, and again after a page was not committed.
+  where there is none (None). It is called first, and again after a page was not committed, or after an
+  unexpected exception; the next ``fetch`` is behind that position, whatever was fetched meanwhile.
 * ``fetch(timeout)`` returns the next page behind the last one it returned, committed or not, or None where
   there is nothing new; it waits for at most about ``timeout`` seconds for something to come where the
-  source can tell, and as long as one query may take otherwise. Called by one thread at a time, not always
-  the same. Raises TransientError (again soon), AuthError and DependencyError (after a pause; the position
-  stays), ConfigError (an operator has to decide or mend something: the worker says so and waits), BugError.
+  source can tell, and as long as one query may take otherwise. After it raised, the same fetch is tried
+  again: TransientError (again soon, not before its ``retry_after``), AuthError and DependencyError (after a
+  pause), ConfigError (an operator has to decide or mend something: the worker says so, and asks again
+  after a pause), BugError.
 * ``committed(page)`` tells that the page and its position are durable.
 * ``probe()`` asks cheaply whether anything is waiting behind the position: what tells quiet from broken.
+  Asked only where nothing came for a while. Raises what ``fetch`` raises.
+* ``facts()`` tells what happened since it was last asked, and how things stand; without any I/O. It is
+  asked after each fetch, however that ended.
 * ``close()`` gives everything back.
+
+All calls are made in one thread, one after the other, never in the one that made the source. At most two
+pages are alive at once: one that is committed while the next one is fetched.
 
 A page is produced and its position committed in one transaction: events are never dropped by a source,
 and what it cannot make sense of it hands on as it came, for the ingester to judge.
@@ -25,7 +33,7 @@ from typing import NamedTuple, Protocol
 
 from pipelined.stages.contract import Output
 
-__all__ = ["Page", "Probe", "Source"]
+__all__ = ["Facts", "Page", "Probe", "Source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,8 @@ class Page:
     """Events for ``events.raw`` and the position behind them.
 
     ``outputs`` may be empty: the position moved all the same. ``reached`` is the position as a time
-    (seconds since the epoch): what came to the source until then is taken; None where it cannot tell.
-    ``more``: the next fetch finds something at once.
+    (seconds since the epoch, by the source's clock): what came to the source until then is taken; None
+    where it cannot tell. ``more``: the next fetch finds something at once.
     """
 
     outputs: Sequence[Output]
@@ -48,6 +56,24 @@ class Probe(NamedTuple):
 
     waiting: bool
     now: float | None
+
+
+class Facts(NamedTuple):
+    """What a source tells of itself, for metrics and status.
+
+    ``queries``: the seconds that each request took, ``throttled``: how many were refused for being too
+    many, ``shortened``: how often a page was asked for again, smaller, because of a limit; these three
+    since facts were last asked for. ``now``: the source's own clock as far as it is known, None otherwise.
+    ``token_expires``: when the present login ends (seconds since the epoch), None where there is none.
+    ``fallback``: why it works in a lesser way than it should, in words; "": it does not.
+    """
+
+    queries: Sequence[float] = ()
+    throttled: int = 0
+    shortened: int = 0
+    now: float | None = None
+    token_expires: float | None = None
+    fallback: str = ""
 
 
 class Source(Protocol):
@@ -73,6 +99,9 @@ class Source(Protocol):
 
     def probe(self) -> Probe:
         """Whether anything is waiting behind the position."""
+
+    def facts(self) -> Facts:
+        """What happened since it was last asked, and how things stand."""
 
     def close(self) -> None:
         """Give everything back."""
