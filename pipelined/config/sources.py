@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelined.config.auth import Auth
 from pipelined.config.keys import SECRET_HELP, key, section
 
-__all__ = ["Auth", "Columns", "Eventhouse", "Eventhub", "Sources"]
-
-#: How a service of Microsoft's is logged in to.
-METHODS = (
-    "none",
-    "client_secret",
-    "certificate",
-    "managed_identity",
-    "workload_identity",
-    "az_cli",
-    "token_file",
-)
+__all__ = ["Columns", "Eventhouse", "Eventhub", "Sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +25,6 @@ class Sources:
         ("event-ingester",), "The worker types whose lag counts; the largest of them decides."
     )
     lag_seconds: float = key(2.0, "How often the lag is asked for.", unit="seconds", low=0.1, high=600)
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """How to log in to a service of Microsoft's (Entra ID)."""
-
-    method: str = key(
-        "none", "How to log in; none: not at all, for a local stack on this machine only.", choices=METHODS
-    )
-    tenant_id: str = key("", "Tenant of the application; for client_secret and certificate.")
-    client_id: str = key("", "The application, or the user-assigned managed identity; empty: the system's.")
-    client_secret: str = key("", "Secret of the application. " + SECRET_HELP, secret=True)
-    certificate_file: str = key("", "File (PEM) of the application's private key and certificate chain.")
-    certificate_password: str = key("", "Password of that private key. " + SECRET_HELP, secret=True)
-    token_file: str = key(
-        "",
-        "For token_file: a file of a bearer token, plain or a JSON object of tokens by host; read again when "
-        "it changes. For workload_identity: that of the federated token; empty: AZURE_FEDERATED_TOKEN_FILE.",
-    )
-    scope: str = key("", "What the token is asked for; empty: the usual one of the service.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from pipelined.config.auth import Auth
 from pipelined.config.cluster import Kafka, Topic, Topics
 from pipelined.config.keys import key, section
-from pipelined.config.sources import Auth, Columns, Eventhouse, Eventhub, Sources
+from pipelined.config.sources import Columns, Eventhouse, Eventhub, Sources
 from pipelined.config.work import Breaker, Download, Files, Ingest, Retry, Tables, Upload, Urls
 
 __all__ = [

@@ -29,6 +29,7 @@ ORDER = (
     {"workers"},
     {"sources", "stages", "kafka", "lake", "storage", "fetch"},
     {"messages"},
+    {"auth"},
     {"stats", "logs", "config", "crashpoints"},
     {"errors"},
 )
@@ -43,7 +44,7 @@ SEAMS = (
     ("fetch", "storage.disk"),
 )
 #: What the judge of the pipeline may know of it: how to connect and where things lie, not how it works.
-JUDGE_MAY = {"ledger", "config", "errors", "logs"}
+JUDGE_MAY = {"ledger", "auth", "config", "errors", "logs"}
 #: Beside the drawing: the judge, and the local stack.
 BESIDE = {"ledger", "local"}
 #: The commands that start the local stack.
