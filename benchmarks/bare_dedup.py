@@ -60,22 +60,23 @@ def bare(path: str) -> dict[str, float]:
 def memory(count: int) -> dict[str, float]:
     """One memory of so many identities."""
     known = Horizon(24)
+    by = bytes([1]) * _BATCH
     before, spent = _private_bytes(), 0.0
     for traces, arrivals in _batches(count, 0, count):
         began = time.process_time()
-        known.admit(traces, arrivals)
+        known.admit(traces, arrivals, by)
         spent += time.process_time() - began
     held = (_private_bytes() - before) / count
     asked = []
     for _ in range(5):
         began = time.process_time()
-        known.admit(traces, arrivals)
+        known.admit(traces, arrivals, by)
         asked.append(time.process_time() - began)
     longest = 0.0
     for more, later in _batches(count, count, count + count // 4):
         for trace, arrival in zip(more, later, strict=True):
             began = time.thread_time()
-            known.add(trace, arrival)
+            known.add(trace, arrival, 1)
             longest = max(longest, time.thread_time() - began)
     return {
         "memory": held,

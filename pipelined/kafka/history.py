@@ -28,6 +28,8 @@ _ABORT_INTERVAL = 10.0
 #: First and last offset of a partition that are to be read, the last one exclusive.
 Span = tuple[int, int]
 Beat = Callable[[], None]
+#: Of some records: keys, arrivals (ms), and the values of the header ``source``.
+_Read = tuple[list[bytes], list[int], list[bytes]]
 
 
 class History:
@@ -54,8 +56,8 @@ class History:
             return (0, 0)
         return (layout.partitions, layout.last_arrival + self._horizon)
 
-    def __call__(self, numbers: Sequence[int]) -> Iterator[tuple[int | None, list[bytes], list[int]]]:
-        """Yield, in batches, a partition's number and keys with their arrivals (ms), each in order.
+    def __call__(self, numbers: Sequence[int]) -> Iterator[tuple[int | None, *_Read]]:
+        """Yield, in batches, a partition's number, and keys, arrivals (ms) and sources, each in order.
 
         Before them, numbered None, what all partitions held before the topics were last grown, as long as
         that lies within the horizon; its arrivals are that of the growth. Raises ConfigError where the
@@ -78,12 +80,12 @@ class History:
             starts = _starts(consumer, topic, spans, newest, self._horizon)
             doubtful = {n for n, (start, _) in starts.items() if 0 < start == spans[n][0]}
             cut = []
-            for number, keys, arrivals in _records(consumer, topic, starts, wait, self._beat):
+            for number, keys, arrivals, sources in _records(consumer, topic, starts, wait, self._beat):
                 if number in doubtful:
                     doubtful.discard(number)
                     if min(arrivals) > newest[number] - self._horizon:
                         cut.append(number)
-                yield number, keys, arrivals
+                yield number, keys, arrivals, sources
             if cut:
                 _warn(topic, cut)
         except KafkaException as error:
@@ -107,15 +109,15 @@ class History:
 
     def _before(
         self, consumer: Consumer, topic: str, layout: Layout, wait: float
-    ) -> Iterator[tuple[None, list[bytes], list[int]]]:
+    ) -> Iterator[tuple[None, *_Read]]:
         began, count = time.monotonic(), 0
         spans = whole_spans(self._config, range(len(layout.ends)))
         spans = {number: (low, min(high, layout.ends[number])) for number, (low, high) in spans.items()}
         newest = {number: arrival for number, arrival in enumerate(layout.newest) if arrival >= 0}
         starts = _starts(consumer, topic, spans, newest, self._horizon)
-        for _, keys, _ in _records(consumer, topic, starts, wait, self._beat):
+        for _, keys, _, sources in _records(consumer, topic, starts, wait, self._beat):
             count += len(keys)
-            yield None, keys, [layout.last_arrival] * len(keys)
+            yield None, keys, [layout.last_arrival] * len(keys), sources
         _logger.info(
             "%d trace ids of all partitions of %s read back in %.2f s: it was grown to %d partitions at %s",
             count,
@@ -176,7 +178,7 @@ def newest_arrivals(
     # The last offsets may be transaction markers, which are never delivered: look further back then.
     for back in (100, 10_000, max((high - low for low, high in spans.values()), default=0)):
         tails = {n: (max(low, high - back), high) for n, (low, high) in spans.items() if newest[n] < 0}
-        for number, _, arrivals in _records(consumer, topic, tails, wait, beat):
+        for number, _, arrivals, _ in _records(consumer, topic, tails, wait, beat):
             newest[number] = max(newest[number], *arrivals)
     return newest
 
@@ -200,7 +202,7 @@ def _starts(
 
 def _records(
     consumer: Consumer, topic: str, spans: Mapping[int, Span], wait: float, beat: Beat
-) -> Iterator[tuple[int, list[bytes], list[int]]]:
+) -> Iterator[tuple[int, *_Read]]:
     """Everything committed within the spans, all partitions at once.
 
     A transaction that is open within them is waited for, ``wait`` seconds at most: by then the broker has
@@ -234,8 +236,17 @@ def _records(
                 run = [m for m in run if m.error() is None and m.key() is not None]
                 keys = list(map(Message.key, run))
             if keys:
-                yield number, cast(list[bytes], keys), [at for _, at in map(Message.timestamp, run)]
+                arrivals = [at for _, at in map(Message.timestamp, run)]
+                yield number, cast(list[bytes], keys), arrivals, list(map(_source, run))
     consumer.unassign()
+
+
+def _source(message: Message) -> bytes:
+    """What the ingester wrote as the source of an event."""
+    for name, value in reversed(message.headers() or ()):
+        if name == "source" and isinstance(value, bytes):
+            return value
+    return b""
 
 
 def _runs(messages: list[Message]) -> Iterator[tuple[int, list[Message]]]:

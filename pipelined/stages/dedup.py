@@ -10,8 +10,9 @@ __all__ = ["Horizon"]
 
 _BUCKETS = 24
 _ID = 16
-#: A record: an identity, and one byte for the bucket in which it was admitted.
-_RECORD = _ID + 1
+#: A record: an identity, a byte for the bucket in which it was admitted, and one for who brought it.
+_RECORD = _ID + 2
+_BY = _ID + 1
 #: So many records a shard has on average before it is split, and into how many it is split.
 _FULL = 12
 _WAYS = 4
@@ -22,7 +23,9 @@ _SWEEPS = 64
 
 
 class Horizon:
-    """Identities (16 bytes each), remembered for at least ``hours`` of arrivals, in 25 to 45 bytes each.
+    """Identities (16 bytes each), remembered for at least ``hours`` of arrivals, in 26 to 48 bytes each.
+
+    With each it is kept who brought it so far: a byte of flags, whose meaning is the caller's.
 
     Age is judged against the newest arrival seen, not against the clock: after a long stop the backlog is
     still deduplicated over the whole horizon. An identity counts from the newest arrival at its admission,
@@ -81,56 +84,77 @@ class Horizon:
             place = number & self._wide
         shard = self._shards[place]
         at = shard.find(trace)
-        if at >= 0 and self._alive(shard, at, trace):
+        if at >= 0 and self._alive(shard, at, trace) >= 0:
             return True
         return self._before is not None and trace in self._before
 
-    def _alive(self, shard: bytes, at: int, trace: bytes) -> bool:
-        """Whether a record of it still counts, from ``at`` on."""
+    def _alive(self, shard: bytes, at: int, trace: bytes) -> int:
+        """Where a record of it that still counts is, from ``at`` on; -1 where there is none."""
         while at >= 0:
             if at % _RECORD == 0 and (self._mark - shard[at + _ID]) & 255 <= self._span:
-                return True
+                return at
             at = shard.find(trace, at + 1)
-        return False
+        return -1
 
-    def add(self, trace: bytes, arrival_ms: int) -> None:
+    def add(self, trace: bytes, arrival_ms: int, by: int) -> None:
         """Remember an identity that is not known yet."""
-        self.load((trace,), (arrival_ms,))
+        self.load((trace,), (arrival_ms,), (by,))
 
-    def admit(self, traces: Sequence[bytes], arrivals_ms: Sequence[int]) -> list[bool]:
-        """For each in turn: True where it was not known; it is remembered then."""
+    def admit(self, traces: Sequence[bytes], arrivals_ms: Sequence[int], by: Sequence[int]) -> list[int]:
+        """For each in turn: who brought it before; 0 where it was not known. It is remembered, and by whom.
+
+        ``by`` are flags, from 1 to 255.
+        """
         self._reserve(len(traces))
-        new: list[bool] = []
-        append, added = new.append, 0
+        told: list[int] = []
+        append, added = told.append, 0
         shards, mask, split, wide = self._shards, self._mask, self._split, self._wide
         mark, span, end, before = self._mark, self._span, self._end, self._before
-        tag = bytes((mark,))
-        for trace, number, arrival in zip(traces, map(hash, traces), arrivals_ms, strict=True):
+        tags = {flags: bytes((mark, flags)) for flags in set(by)}
+        for trace, number, arrival, flags in zip(traces, map(hash, traces), arrivals_ms, by, strict=True):
             place = number & mask
             if place < split:
                 place = number & wide
             shard = shards[place]
-            if (at := shard.find(trace)) >= 0 and self._alive(shard, at, trace):
-                append(False)
+            if (at := shard.find(trace)) >= 0 and (at := self._alive(shard, at, trace)) >= 0:
+                append(self._brought(place, at, flags))
                 continue
-            if before is not None and trace in before:
-                append(False)
+            if before is not None and (known := before.brought(trace, flags)):
+                append(known)
                 continue
-            append(True)
+            append(0)
             if arrival >= end:
                 self._fresh += added
                 self._begin(arrival)
                 mark, span, end, before = self._mark, self._span, self._end, self._before
-                tag, added, shard = bytes((mark,)), 0, shards[place]
+                tags = {flags: bytes((mark, flags)) for flags in tags}
+                added, shard = 0, shards[place]
             if shard and (mark - shard[_ID]) & 255 > span:
                 shard = self._live(shard)
-            shards[place] = shard + (trace + tag)
+            shards[place] = shard + (trace + tags[flags])
             added += 1
         self._fresh += added
-        self._room -= sum(new)
-        return new
+        self._room -= told.count(0)
+        return told
 
-    def load(self, traces: Sequence[bytes], arrivals_ms: Sequence[int]) -> None:
+    def brought(self, trace: bytes, by: int) -> int:
+        """Who brought an identity before, 0 where it is not known. By whom now is remembered if it is."""
+        number = hash(trace)
+        place = number & self._mask
+        if place < self._split:
+            place = number & self._wide
+        shard = self._shards[place]
+        at = self._alive(shard, shard.find(trace), trace)
+        return self._brought(place, at, by) if at >= 0 else 0
+
+    def _brought(self, place: int, at: int, by: int) -> int:
+        shard, at = self._shards[place], at + _BY
+        known = shard[at]
+        if by & ~known:
+            self._shards[place] = b"%b%c%b" % (shard[:at], known | by, shard[at + 1 :])
+        return known
+
+    def load(self, traces: Sequence[bytes], arrivals_ms: Sequence[int], by: Sequence[int]) -> None:
         """Remember identities that are not known yet: the quick way to read a partition back."""
         self._reserve(len(traces))
         self._room -= len(traces)
@@ -139,14 +163,15 @@ class Horizon:
         while start < stop:
             if arrivals_ms[start] >= self._end:
                 self._begin(arrivals_ms[start])
-            end, tag = self._end, bytes((self._mark,))
+            end, mark = self._end, self._mark
             after = next((at for at in range(start, stop) if arrivals_ms[at] >= end), stop)
-            for trace in traces[start:after]:
+            tags = {flags: bytes((mark, flags)) for flags in set(by[start:after])}
+            for trace, flags in zip(traces[start:after], by[start:after], strict=True):
                 number = hash(trace)
                 place = number & mask
                 if place < split:
                     place = number & wide
-                shards[place] += trace + tag
+                shards[place] += trace + tags[flags]
             self._fresh += after - start
             start = after
 

@@ -15,6 +15,7 @@ from pipelined.stages.dedup import Horizon
 from pipelined.stages.event_head import EventHead, moment_of, read_head
 from pipelined.stages.event_tasks import EventTasks
 from pipelined.stages.failures import Envelope, unexpected
+from pipelined.stages.origins import LOCAL, Brought, Tallies, flag_of, origin
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 
@@ -22,13 +23,13 @@ __all__ = ["IngestStage"]
 
 _logger = logging.getLogger("pipelined.stages")
 
-#: What partitions admitted within the horizon: a partition's number, trace ids and their arrivals (ms), in
-#: batches, oldest first. Without a number, and before the others: what any may have admitted before the
-#: topic was grown.
-History = Callable[[Sequence[int]], Iterable[tuple[int | None, Sequence[bytes], Sequence[int]]]]
+#: What partitions admitted within the horizon: a partition's number, trace ids, their arrivals (ms) and the
+#: sources that brought them first, in batches, oldest first. Without a number, and before the others: what
+#: any may have admitted before the topic was grown.
+Past = tuple[int | None, Sequence[bytes], Sequence[int], Sequence[bytes]]
+History = Callable[[Sequence[int]], Iterable[Past]]
 
 _TRACE_ID_LIMIT = 512
-_LOCAL = ("source", b"local")
 
 
 class IngestStage:
@@ -60,6 +61,7 @@ class IngestStage:
         self._clock = clock
         self._known: dict[Partition, Horizon] = {}
         self._outcomes: list[Outcome] = []
+        self._tallies = Tallies(stats)
 
     @property
     def in_flight(self) -> int:
@@ -72,15 +74,16 @@ class IngestStage:
         owned = {partition.number: partition for partition in partitions}
         before: Horizon | None = None
         fresh: dict[int, Horizon] = {}
-        for number, keys, arrivals in self._history(list(owned)):
+        for number, keys, arrivals, sources in self._history(list(owned)):
+            by = bytes(map(flag_of, sources))
             if number is None:
                 before = before or Horizon(self._hours)
-                before.load([identity(key) for key in keys], arrivals)
+                before.load([identity(key) for key in keys], arrivals, by)
                 continue
             known = fresh.get(number)
             if known is None:
                 known = fresh[number] = Horizon(self._hours, before)
-            known.load([identity(key) for key in keys], arrivals)
+            known.load([identity(key) for key in keys], arrivals, by)
         for number, partition in owned.items():
             self._known[partition] = fresh.setdefault(number, Horizon(self._hours, before))
         _logger.info(
@@ -98,6 +101,7 @@ class IngestStage:
         for partition in gone:
             self._known.pop(partition, None)
         self._outcomes = [outcome for outcome in self._outcomes if outcome.record.partition not in gone]
+        self._tallies.forget(gone)
         self._tell()
 
     def submit(self, records: Sequence[Record]) -> None:
@@ -113,7 +117,9 @@ class IngestStage:
             _logger.exception(
                 "unexpected error at %s/%d@%d", *record.partition, record.offset, extra={"code": "bug"}
             )
-            self._outcomes.append(Failed(record, unexpected(error)))
+            failed = Failed(record, unexpected(error))
+            self._outcomes.append(failed)
+            self._refused([failed])
 
     def poll(self, timeout: float) -> list[Outcome]:
         """All that was submitted; never waits."""
@@ -123,7 +129,7 @@ class IngestStage:
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         """What was admitted is durable now."""
-        del outcomes
+        self._tallies.committed(outcomes)
         self._tell()
 
     def give_up(self, records: Sequence[Record]) -> None:
@@ -148,6 +154,7 @@ class IngestStage:
         now, arrived = dt.datetime.fromtimestamp(clock, dt.UTC), int(clock * 1000)
         judge, tasks_of, several = self._judge, self._tasks.of, len(records) > 1
         outcomes: list[Outcome] = []
+        failed: list[Failed] = []
         lanes: dict[Partition, _Lane] = {}
         lane: _Lane | None = None
         refused: dict[int, int] = {}
@@ -155,7 +162,8 @@ class IngestStage:
             try:
                 event = judge(record.value)
             except RecordError as error:
-                outcomes.append(Failed(record, error))
+                failed.append(Failed(record, error))
+                outcomes.append(failed[-1])
                 continue
             partition, key = record.partition, event.key
             if lane is None or lane.partition is not partition:
@@ -167,7 +175,9 @@ class IngestStage:
             lane.places.append(len(outcomes))
             lane.traces.append(trace)
             lane.arrivals.append(arrival)
-            headers: Headers = [("trace_id", key), _source(record) if record.headers else _LOCAL]
+            source, flag = origin(record.headers) if record.headers else LOCAL
+            lane.flags.append(flag)
+            headers: Headers = [("trace_id", key), source]
             ingested = Output(Stream.INGESTED, key, event.value, headers, partition.number, arrival)
             # Among several, one that is known now may be forgotten when its turn comes.
             if event.urls and (several or trace not in lane.known):
@@ -178,16 +188,28 @@ class IngestStage:
             else:
                 outcomes.append(Done(record, (ingested,)))
         for lane in lanes.values():
-            admitted = lane.known.admit(lane.traces, lane.arrivals)
-            if all(admitted):
-                continue
-            for place, new in zip(lane.places, admitted, strict=True):
-                if not new:
-                    outcomes[place] = Done(outcomes[place].record, (), "duplicate")
-                    refused.pop(place, None)
+            told = lane.known.admit(lane.traces, lane.arrivals, lane.flags)
+            brought = Brought()
+            brought.seen(lane.flags)
+            brought.admitted(lane.flags, told)
+            if any(told):
+                for place, known in zip(lane.places, told, strict=True):
+                    if known:
+                        outcomes[place] = Done(outcomes[place].record, (), "duplicate")
+                        refused.pop(place, None)
+            self._tallies.hold(lane.partition, outcomes[lane.places[-1]], brought)
+        if failed:
+            self._refused(failed)
         if refused:
             self._stats.add(metrics.REJECTED, sum(refused.values()))
         return outcomes
+
+    def _refused(self, failed: Sequence[Failed]) -> None:
+        """Events that are none were seen, too."""
+        for outcome in failed:
+            brought = Brought()
+            brought.seen(bytes((origin(outcome.record.headers)[1],)))
+            self._tallies.hold(outcome.record.partition, outcome, brought)
 
     def _judge(self, given: bytes) -> EventHead:
         """What is needed of a valid event; raises PoisonError for any other."""
@@ -218,15 +240,10 @@ class IngestStage:
         return EventHead(value, trace_id, key, body.type, moment, urls, data)
 
 
-def _source(record: Record) -> tuple[str, bytes]:
-    """The header that says where an event comes from."""
-    return "source", (record.header("source") or "local").encode()
-
-
 class _Lane:
-    """The events of one partition that are valid: their places among the outcomes, identities, arrivals."""
+    """The valid events of one partition: their places among the outcomes, identities, arrivals, sources."""
 
-    __slots__ = ("arrivals", "known", "partition", "places", "traces")
+    __slots__ = ("arrivals", "flags", "known", "partition", "places", "traces")
 
     def __init__(self, partition: Partition, known: Horizon) -> None:
         self.partition = partition
@@ -234,3 +251,4 @@ class _Lane:
         self.places: list[int] = []
         self.traces: list[bytes] = []
         self.arrivals: list[int] = []
+        self.flags = bytearray()

@@ -12,7 +12,7 @@ import enum
 import hashlib
 from dataclasses import dataclass
 
-__all__ = ["METRICS", "Kind", "Metric", "schema_hash"]
+__all__ = ["METRICS", "SOURCES", "Kind", "Metric", "schema_hash"]
 
 
 class Kind(enum.StrEnum):
@@ -64,12 +64,14 @@ def _declare(
     return metric
 
 
+#: Values of the header ``source``; whatever else it says is "other".
+SOURCES = ("eventhouse", "eventhub", "local", "other")
 _CATEGORIES = ("transient", "permanent", "auth", "dependency_down", "poison", "bug")
 
 RECORDS_IN = _declare(
     Kind.COUNTER,
     "records_in_total",
-    "Records taken from the input topics.",
+    "Records taken from the input topics, or rows from the source.",
     "Flat while the lag grows: the worker is stuck or paused; see `pipelinectl status`.",
 )
 RECORDS_DONE = _declare(
@@ -235,7 +237,126 @@ KNOWN_IDS = _declare(
     Kind.GAUGE,
     "known_trace_ids",
     "Trace ids held to recognise duplicates.",
-    "About 90 bytes each; lower ingest.dedup_horizon_hours if memory is short.",
+    "26 to 48 bytes each; lower ingest.dedup_horizon_hours if memory is short.",
+)
+SOURCE_SEEN = _declare(
+    Kind.COUNTER,
+    "source_events_seen_total",
+    "Events on events.raw that the ingester judged, by the source that brought them.",
+    "More than first and duplicate together: the rest was refused, see dead_letters_total.",
+    "source",
+    SOURCES,
+)
+SOURCE_FIRST = _declare(
+    Kind.COUNTER,
+    "source_events_first_total",
+    "Events that this source brought first: those that go on.",
+    "Flat while source_events_seen_total grows: another source is ahead, or the source repeats itself.",
+    "source",
+    SOURCES,
+)
+SOURCE_DUPLICATE = _declare(
+    Kind.COUNTER,
+    "source_events_duplicate_total",
+    "Events that this source brought although they were known already.",
+    "With two sources on, one of them has all: expected. With one: it repeats itself.",
+    "source",
+    SOURCES,
+)
+SOURCE_MATCHED = _declare(
+    Kind.COUNTER,
+    "source_events_matched_total",
+    "Events that this source brought first and another source brought later.",
+    "source_events_first_total less this is what only this source has brought so far.",
+    "source",
+    SOURCES,
+)
+SOURCE_POLLS = _declare(
+    Kind.COUNTER,
+    "source_polls_total",
+    "Times that a source was asked for a page, by what came of it.",
+    "failed: failures_total has the category, `pipelinectl status` the words. Many empty ones: it is quiet.",
+    "result",
+    ("page", "empty", "failed"),
+)
+SOURCE_QUERY_SECONDS = _declare(
+    Kind.HISTOGRAM,
+    "source_query_seconds",
+    "Time of one request to a source.",
+    "Slow: the service, its capacity, or the network to it.",
+    buckets=SECONDS,
+)
+SOURCE_THROTTLED = _declare(
+    Kind.COUNTER,
+    "source_throttled_total",
+    "Requests that a source refused because there were too many.",
+    "For long: the capacity of the service is used up, by us or by others; poll less often, or buy more.",
+)
+SOURCE_SHORTENED = _declare(
+    Kind.COUNTER,
+    "source_pages_shortened_total",
+    "Pages that a source could not give whole because of a limit, and that were asked for again, smaller.",
+    "Steadily: make the pages smaller in the configuration of the source.",
+)
+SOURCE_POSITION = _declare(
+    Kind.GAUGE,
+    "source_position_timestamp_seconds",
+    "The position in the source as a time, by the source's clock: what came until then is taken; 0: unknown.",
+    "Standing still while source_waiting is 1: see `pipelinectl status`.",
+)
+SOURCE_CLOCK = _declare(
+    Kind.GAUGE,
+    "source_clock_timestamp_seconds",
+    "The source's own clock when it last told it, 0: it never did.",
+    "Far from ours: one of the two clocks is wrong; nothing is lost by that.",
+)
+SOURCE_DELAY = _declare(
+    Kind.GAUGE,
+    "source_delay_seconds",
+    "How far the position lies behind the source's clock.",
+    "Growing: it is held back, cannot be read, or brings more than is taken; see `pipelinectl status`.",
+)
+SOURCE_RATE = _declare(
+    Kind.GAUGE,
+    "source_rate_rows",
+    "Rows a second that the source brought lately.",
+    "0 while source_waiting is 1: see `pipelinectl status`.",
+)
+SOURCE_WAITING = _declare(
+    Kind.GAUGE,
+    "source_waiting",
+    "1 while rows are known to wait behind the position; 0: the source has nothing new, or is not asked.",
+    "1 for long with source_rate_rows at 0: see `pipelinectl status`, which says what stands in the way.",
+)
+SOURCE_HELD = _declare(
+    Kind.GAUGE,
+    "source_held",
+    "1 while nothing is read because the stages behind are too far behind (sources.pause_lag).",
+    "The pipeline is slower than the source: see which worker is slow, or add processes.",
+)
+SOURCE_LAG = _declare(
+    Kind.GAUGE,
+    "source_stages_lag_records",
+    "The lag that decides whether the source is held: the largest of sources.pause_stages.",
+    "At sources.pause_lag the source is held.",
+)
+SOURCE_REFUSED = _declare(
+    Kind.GAUGE,
+    "source_refused",
+    "1 while the source waits for an operator: what it needs is decided or mended by nobody else.",
+    "`pipelinectl status` and the log say what.",
+)
+SOURCE_FALLBACK = _declare(
+    Kind.GAUGE,
+    "source_fallback",
+    "1 while the source is read in a lesser way than it should be.",
+    "`pipelinectl status` and the log say why.",
+)
+SOURCE_TOKEN = _declare(
+    Kind.GAUGE,
+    "source_token_expiry_timestamp_seconds",
+    "When the present login at the source ends; 0: there is none.",
+    "In the past: the login cannot be renewed; the log says why.",
 )
 LAST_PROGRESS = _declare(
     Kind.GAUGE,

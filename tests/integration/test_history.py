@@ -17,7 +17,7 @@ from pipelined.config.tree import Config
 from pipelined.errors import UnavailableError
 from pipelined.kafka.history import History
 from pipelined.kafka.settings import Names
-from pipelined.stages.contract import Stream
+from pipelined.stages.contract import Headers, Stream
 from waiting import until
 
 HOUR = 3_600_000
@@ -70,7 +70,7 @@ def transaction(
 
 def back(config: Config, hours: float = 24, partition: int = 0) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
-    for number, names, arrivals in History(config, hours, lambda: None)([partition]):
+    for number, names, arrivals, _ in History(config, hours, lambda: None)([partition]):
         assert number == partition
         found += zip(map(int, names), arrivals, strict=True)
     return found
@@ -133,7 +133,7 @@ def test_a_transaction_that_is_still_open_is_waited_for_and_then_known(
             waiting.set()
 
     with ThreadPoolExecutor() as pool:
-        reading = pool.submit(lambda: [k for _, names, _ in History(config, 24, beat)([0]) for k in names])
+        reading = pool.submit(lambda: [k for _, names, _, _ in History(config, 24, beat)([0]) for k in names])
         assert waiting.wait(DEADLINE)
         assert not reading.done()
         writer.commit_transaction(DEADLINE)
@@ -183,7 +183,7 @@ def test_reading_back_gives_signs_of_life(config: Config, writer: Producer) -> N
     transaction(config, writer, range(10))
     beats: list[int] = []
     read = History(config, 24, lambda: beats.append(1))
-    assert sum(len(names) for _, names, _ in read([0])) == 10
+    assert sum(len(names) for _, names, _, _ in read([0])) == 10
     assert beats
 
 
@@ -196,9 +196,18 @@ def test_several_partitions_are_read_at_once_each_with_its_own_keys(config: Conf
     transaction(config, writer, range(10), partition=0)
     transaction(config, writer, range(100, 115), partition=1)
     found: dict[int | None, list[int]] = {0: [], 1: []}
-    for number, names, _ in History(config, 24, lambda: None)([0, 1]):
+    for number, names, _, _ in History(config, 24, lambda: None)([0, 1]):
         found[number] += map(int, names)
     assert found == {0: list(range(10)), 1: list(range(100, 115))}
+
+
+def test_the_source_that_brought_each_is_read_back_with_it(config: Config) -> None:
+    for header in (b"eventhouse", b"eventhub"):
+        headers: Headers = [("trace_id", b"7"), ("source", header)]
+        produce(config, Stream.INGESTED, [b"v"], partition=0, key=b"7", headers=headers, timestamp=NOW)
+    produce(config, Stream.INGESTED, [b"v"], partition=0, key=b"8", timestamp=NOW)
+    found = [source for *_, sources in History(config, 24, lambda: None)([0]) for source in sources]
+    assert found == [b"eventhouse", b"eventhub", b""]
 
 
 def test_what_was_deleted_within_the_horizon_is_said(

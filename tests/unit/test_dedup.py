@@ -15,8 +15,13 @@ def admit(known: Horizon, name: str, arrival: int) -> bool:
     trace = identity(name.encode())
     if trace in known:
         return False
-    known.add(trace, arrival)
+    known.add(trace, arrival, 1)
     return True
+
+
+def admit_all(known: Horizon, traces: list[bytes], arrivals: list[int]) -> list[bool]:
+    """The same for a batch of one source."""
+    return [not before for before in known.admit(traces, arrivals, [1] * len(traces))]
 
 
 def test_an_identity_is_new_once() -> None:
@@ -88,9 +93,9 @@ def ids(numbers: range) -> list[bytes]:
 def test_a_batch_is_judged_as_its_records_one_by_one_would_be() -> None:
     known = Horizon(24)
     first, again = ids(range(5000)), ids(range(4000, 6000))
-    assert known.admit(first, [BEGAN] * 5000) == [True] * 5000
-    assert known.admit(again, [BEGAN] * 2000) == [False] * 1000 + [True] * 1000
-    assert known.admit([b"x" * 16, b"x" * 16], [BEGAN] * 2) == [True, False]
+    assert admit_all(known, first, [BEGAN] * 5000) == [True] * 5000
+    assert admit_all(known, again, [BEGAN] * 2000) == [False] * 1000 + [True] * 1000
+    assert admit_all(known, [b"x" * 16, b"x" * 16], [BEGAN] * 2) == [True, False]
     assert known.size == 6001
     assert all(trace in known for trace in first + again)
 
@@ -99,8 +104,8 @@ def test_identities_that_resemble_each_other_are_told_apart() -> None:
     known = Horizon(24)
     alike = [bytes(16), b"\1" + bytes(15), bytes(15) + b"\1", b"\1" * 16, bytes(8) + b"\1" * 8]
     alike += [number.to_bytes(16, "big") for number in range(2, 300)]
-    assert known.admit(alike, [BEGAN] * len(alike)) == [True] * len(alike)
-    assert known.admit(alike, [BEGAN] * len(alike)) == [False] * len(alike)
+    assert admit_all(known, alike, [BEGAN] * len(alike)) == [True] * len(alike)
+    assert admit_all(known, alike, [BEGAN] * len(alike)) == [False] * len(alike)
     assert bytes(14) + b"\1\1" in known
     assert bytes(14) + b"\7\1" not in known
 
@@ -119,45 +124,46 @@ def test_one_that_comes_late_is_remembered_for_the_whole_horizon_from_then_on() 
 def test_what_is_read_back_is_known_as_if_it_had_been_admitted() -> None:
     known, loaded = Horizon(24), Horizon(24)
     arrivals = [BEGAN + number * HOUR // 50 for number in range(2000)]
-    assert known.admit(ids(range(2000)), arrivals) == [True] * 2000
+    assert admit_all(known, ids(range(2000)), arrivals) == [True] * 2000
     for start in range(0, 2000, 333):
-        loaded.load(ids(range(start, min(2000, start + 333))), arrivals[start : start + 333])
+        some = ids(range(start, min(2000, start + 333)))
+        loaded.load(some, arrivals[start : start + 333], [1] * len(some))
     assert known.size == loaded.size < 1300
     again = ids(range(0, 2100, 3))
     later = [arrivals[-1]] * len(again)
-    assert known.admit(again, later) == loaded.admit(again, later)
+    assert admit_all(known, again, later) == admit_all(loaded, again, later)
 
 
 def test_days_go_by_and_only_the_horizon_is_held() -> None:
     known = Horizon(24)
     for hour in range(24 * 20):  # long enough for the marks of the buckets to come round
-        known.admit(ids(range(hour * 100, hour * 100 + 100)), [BEGAN + hour * HOUR] * 100)
+        admit_all(known, ids(range(hour * 100, hour * 100 + 100)), [BEGAN + hour * HOUR] * 100)
         assert known.size <= 2500
     last = 24 * 20 * 100
     assert all(trace in known for trace in ids(range(last - 2400, last)))
     assert not any(trace in known for trace in ids(range(last - 2500)))
-    assert sum(map(len, known._shards)) < 17 * 4000  # and not only hidden
+    assert sum(map(len, known._shards)) < 18 * 4000  # and not only hidden
 
 
 def test_after_a_burst_the_memory_is_given_back_though_little_comes() -> None:
     known = Horizon(24)
-    known.admit(ids(range(100_000)), [BEGAN] * 100_000)
+    admit_all(known, ids(range(100_000)), [BEGAN] * 100_000)
     for hour in range(1, 120):
-        known.add(identity(b"later %d" % hour), BEGAN + hour * HOUR)
+        known.add(identity(b"later %d" % hour), BEGAN + hour * HOUR, 1)
     assert known.size == 25
-    assert sum(map(len, known._shards)) < 17 * 100
+    assert sum(map(len, known._shards)) < 18 * 100
 
 
 def test_what_was_admitted_before_the_topic_grew_is_known_until_the_horizon_is_over() -> None:
     before = Horizon(24)
-    before.admit(ids(range(100)), [BEGAN] * 100)
+    admit_all(before, ids(range(100)), [BEGAN] * 100)
     known = Horizon(24, before)
-    assert known.admit(ids(range(90, 110)), [BEGAN + 1] * 20) == [False] * 10 + [True] * 10
+    assert admit_all(known, ids(range(90, 110)), [BEGAN + 1] * 20) == [False] * 10 + [True] * 10
     assert identity(b"5") in known
     assert known.size == 10
-    known.add(b"n" * 16, BEGAN + 23 * HOUR)
-    assert not known.admit(ids(range(1)), [BEGAN + 24 * HOUR])[0]
-    known.add(b"m" * 16, BEGAN + 26 * HOUR)
+    known.add(b"n" * 16, BEGAN + 23 * HOUR, 1)
+    assert not admit_all(known, ids(range(1)), [BEGAN + 24 * HOUR])[0]
+    known.add(b"m" * 16, BEGAN + 26 * HOUR, 1)
     assert identity(b"5") not in known
 
 
@@ -181,9 +187,45 @@ def test_batches_and_single_steps_agree_with_a_plain_memory(
             if expected[-1]:
                 newest = max(newest, arrival // width)
                 plain[trace] = newest
-        assert whole.admit(traces, [arrival for _, arrival in batch]) == expected
+        assert admit_all(whole, traces, [arrival for _, arrival in batch]) == expected
         for trace, (_, arrival), new in zip(traces, batch, expected, strict=True):
             assert (trace not in single) == new
             if new:
-                single.add(trace, arrival)
+                single.add(trace, arrival, 1)
         assert whole.size == single.size == sum(bucket >= newest - 24 for bucket in plain.values())
+
+
+def test_who_brought_an_identity_is_remembered_with_it() -> None:
+    known = Horizon(24)
+    traces = ids(range(1000))
+    assert known.admit(traces, [BEGAN] * 1000, [1] * 1000) == [0] * 1000
+    assert known.admit(traces[:500], [BEGAN] * 500, [2] * 500) == [1] * 500
+    assert known.admit(traces, [BEGAN] * 1000, [8] * 1000) == [3] * 500 + [1] * 500
+    known.admit(ids(range(1000, 9000)), [BEGAN] * 8000, [4] * 8000)  # it grows, and keeps them
+    assert known.admit(traces, [BEGAN] * 1000, [1] * 1000) == [11] * 500 + [9] * 500
+    assert known.size == 9000
+
+
+def test_who_brought_it_is_told_within_a_batch_and_forgotten_with_it() -> None:
+    known = Horizon(24)
+    twice = ids(range(1)) * 2
+    assert known.admit(twice, [BEGAN] * 2, [2, 1]) == [0, 2]
+    assert known.admit(twice, [BEGAN, BEGAN + 40 * HOUR], [4, 4]) == [3, 7]
+    known.add(b"x" * 16, BEGAN + 40 * HOUR, 1)
+    assert known.admit(twice, [BEGAN + 40 * HOUR] * 2, [8, 1]) == [0, 8]
+
+
+def test_who_brought_it_before_the_topic_grew_is_known_too() -> None:
+    before = Horizon(24)
+    before.load(ids(range(10)), [BEGAN] * 10, [1] * 5 + [2] * 5)
+    one, other = Horizon(24, before), Horizon(24, before)
+    assert one.admit(ids(range(10)), [BEGAN] * 10, [2] * 10) == [1] * 5 + [2] * 5
+    assert other.admit(ids(range(10)), [BEGAN] * 10, [4] * 10) == [3] * 5 + [2] * 5
+
+
+def test_an_identity_that_is_not_known_was_brought_by_nobody() -> None:
+    known = Horizon(24)
+    assert known.brought(b"x" * 16, 1) == 0
+    known.add(b"x" * 16, BEGAN, 2)
+    assert known.brought(b"x" * 16, 1) == 2
+    assert known.brought(b"x" * 16, 1) == 3

@@ -31,6 +31,7 @@ class Ingest:
     def __init__(self, hours: float = 24.0) -> None:
         self.admitted: dict[int, list[tuple[bytes, int]]] = {}
         self.before: list[bytes] = []
+        self.brought_by = b"local"
         self.stats: Child = slot()
         self.stage = IngestStage(
             domain="xact",
@@ -44,12 +45,13 @@ class Ingest:
         )
         self.stage.assigned([P0, P1])
 
-    def _history(self, numbers: Sequence[int]) -> Iterable[tuple[int | None, list[bytes], list[int]]]:
+    def _history(self, numbers: Sequence[int]) -> Iterable[ingest_stage.Past]:
         if self.before:
-            yield None, self.before, [ARRIVED] * len(self.before)
+            yield None, self.before, [ARRIVED] * len(self.before), [self.brought_by] * len(self.before)
         for number in numbers:
             found = self.admitted.get(number, [])
-            yield number, [key for key, _ in found], [arrival for _, arrival in found]
+            sources = [self.brought_by] * len(found)
+            yield number, [key for key, _ in found], [arrival for _, arrival in found], sources
 
     def outcomes(self, *values: Any) -> list[Outcome]:
         given = [v if isinstance(v, Record) else record(v, n) for n, v in enumerate(values)]
