@@ -7,6 +7,7 @@ STAMP  := $(VENV)/.set-up
 
 EVENTS ?= 10000
 SEED   ?= 1
+SOURCE ?= file
 DIR    ?= run
 JOBS   ?= 2
 # A day of chaos; without SEED= a new one is drawn, and printed.
@@ -38,8 +39,8 @@ $(STAMP): requirements.lock setup.cfg pyproject.toml
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: $(STAMP) ## The main job on a local Kafka: EVENTS=10000 SEED=1 FILE=my.jsonl KEEP=1 LEDGER=path DIR=run
-	@$(BIN)/pipelined demo --directory "$(DIR)" --events $(EVENTS) --seed $(SEED) \
+run: $(STAMP) ## The main job on a local Kafka: SOURCE=file|eventhouse|eventhub|both EVENTS=10000 SEED=1 FILE=my.jsonl KEEP=1 LEDGER=path DIR=run
+	@$(BIN)/pipelined demo --directory "$(DIR)" --source "$(SOURCE)" --events $(EVENTS) --seed $(SEED) \
 	  $(if $(FILE),--file "$(FILE)") $(if $(KEEP),--keep) $(if $(LEDGER),--ledger "$(LEDGER)")
 
 test: $(STAMP) ## All tests: unit, contract, integration, acceptance, a short chaos

@@ -30,17 +30,23 @@ __all__ = ["ledger", "write_json"]
     metavar="FILE",
     help="Write the JSON object to this file, whatever is printed.",
 )
+@click.option(
+    "--without-sources",
+    is_flag=True,
+    help="Do not ask the Eventhouse and the Event Hub: what is on events.raw counts as all there was.",
+)
 @click.pass_obj
-def ledger(settings: Settings, as_json: bool, wait: float, output: Path | None) -> int:
+def ledger(settings: Settings, as_json: bool, wait: float, output: Path | None, without_sources: bool) -> int:
     """Balance the source events against the tables, the files and the dead letters.
 
-    Reads every topic from its first record, every row and every file. Exit code 0: all is there, once;
-    1: something differs, the first differing ids are told; 69: something cannot be read.
+    Reads every row and message of the sources that are configured, every topic from its first record, every
+    row of the tables and every file. Exit code 0: all is there, once; 1: something differs, the first
+    differing ids are told; 69: something cannot be read.
     """
     from pipelined.ledger import judge
     from pipelined.ledger.report import render
 
-    balance = judge(settings(), wait)
+    balance = judge(settings(), wait, sources=not without_sources)
     text = json.dumps(balance.as_json(), indent=2)
     if output is not None:
         write_json(output, text)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["LISTED", "Balance", "Difference"]
+__all__ = ["LISTED", "Balance", "Difference", "SourceSum"]
 
 #: How many differences are listed; all are counted.
 LISTED = 20
@@ -21,11 +21,31 @@ class Difference:
 
 
 @dataclass(slots=True)
+class SourceSum:
+    """What one source holds, against what of it is on ``events.raw``.
+
+    ``held``: its rows or messages; ``taken``: records of it on events.raw; ``only_here``: the distinct trace
+    ids that no other source has brought; ``differences`` counts what is not as it has to be.
+    """
+
+    held: int = 0
+    taken: int = 0
+    missing: int = 0
+    doubled: int = 0
+    unknown: int = 0
+    altered: int = 0
+    ids: int = 0
+    only_here: int = 0
+    differences: int = 0
+
+
+@dataclass(slots=True)
 class Balance:
     """The outcome of a ledger. ``differences`` holds the first :data:`LISTED` of ``difference_count``.
 
     When it is balanced, read = accepted + duplicate + dead, accepted = rows, and
-    expected = completed + failed. ``file_bytes`` counts what was read of the ``files_checked``.
+    expected = completed + failed. ``file_bytes`` counts what was read of the ``files_checked``. ``sources``
+    are the configured ones that were judged, by their names.
     """
 
     read: int = 0
@@ -43,6 +63,7 @@ class Balance:
     difference_kinds: dict[str, int] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sources: dict[str, SourceSum] = field(default_factory=dict)
 
     @property
     def balanced(self) -> bool:
@@ -60,6 +81,7 @@ class Balance:
         """The object that `pipelinectl ledger --json` prints."""
         return {
             "balanced": self.balanced,
+            "sources": {name: asdict(found) for name, found in self.sources.items()},
             "events": {
                 "read": self.read,
                 "accepted": self.accepted,

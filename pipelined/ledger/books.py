@@ -9,10 +9,11 @@ from __future__ import annotations
 import bisect
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from pipelined.ledger.content import Item, item_of_event, item_of_message
 from pipelined.ledger.evidence import Origin
 from pipelined.ledger.identity import (
     Key,
@@ -91,6 +92,9 @@ class RawLog:
 class Books:
     """Everything the topics tell; the names of two of them are what origin headers must carry.
 
+    ``sources`` are those to be judged: what events.raw has of each is in ``delivered``; ``by_source``
+    counts the records by what their header says.
+
     Records of one partition must come in their order; topics and partitions may mix. The counters are
     always those of the records seen so far:
 
@@ -100,9 +104,11 @@ class Books:
     * ``retrying``: attachments that were put into a retry topic and have no final result yet.
     """
 
-    def __init__(self, raw_topic: str, results_topic: str) -> None:
+    def __init__(self, raw_topic: str, results_topic: str, sources: Collection[str] = ()) -> None:
         self.raw_topic = raw_topic
         self.results_topic = results_topic
+        self.delivered: dict[str, Counter[Item]] = {name: Counter() for name in sources}
+        self.by_source: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.raw: dict[int, RawLog] = {}
         self.events: dict[Key, Event] = {}
@@ -146,6 +152,8 @@ class Books:
         if log is None:
             log = self.raw[record.partition] = RawLog()
         document = parse(record.value)
+        if self.delivered:
+            self._deliver(record, document)
         trace_id = trace_id_of(document)
         log.offsets.append(record.offset)
         log.digests.append(hash(record.value))
@@ -161,6 +169,14 @@ class Books:
         if not dead:
             event.raw += 1
             self.unaccounted += not event.ingested
+
+    def _deliver(self, record: Record, document: dict[str, Any] | None) -> None:
+        source = record.headers.get("source", "")
+        self.by_source[source] += 1
+        if source in self.delivered:
+            # A row has no bytes of its own, only what it says.
+            item_of = item_of_event if source == "eventhouse" else item_of_message
+            self.delivered[source][item_of(document, record.value)] += 1
 
     def _claim(self, record: Record, event: Event, trace_id: str, urls: list[str]) -> None:
         if not urls:

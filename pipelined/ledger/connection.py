@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -21,6 +21,14 @@ __all__ = ["Connection", "Place", "is_end", "is_missing", "receive"]
 Place = tuple[str, int]
 
 _TIMEOUT = 15.0
+#: Of every client, whatever cluster it is of.
+COMMON: Final[Mapping[str, Any]] = {
+    "client.id": "pipelined-ledger",
+    "allow.auto.create.topics": False,
+    "socket.keepalive.enable": True,
+    "reconnect.backoff.max.ms": 2000,
+    "log_level": 4,
+}
 _log = logging.getLogger("pipelined.ledger")
 _offset: Any = OffsetSpec  # its constructors carry no types
 
@@ -55,12 +63,15 @@ _MISSING = frozenset(
 
 
 class Connection:
-    """What the ledger asks of a cluster. ``UnavailableError`` when it does not answer."""
+    """What the ledger asks of a cluster. ``UnavailableError`` when it does not answer.
 
-    def __init__(self, config: Config) -> None:
-        self.bootstrap = config.kafka.bootstrap
+    ``settings`` are those of a client of another cluster than the pipeline's own.
+    """
+
+    def __init__(self, config: Config, settings: Mapping[str, Any] | None = None) -> None:
         self._config = config
-        self._settings = _settings(config)
+        self._settings = {**COMMON, **(_settings(config) if settings is None else settings)}
+        self.bootstrap = str(self._settings["bootstrap.servers"])
         self._admin = AdminClient(self._settings, logger=_log)
 
     def topics(self) -> dict[str, list[int]]:
@@ -166,11 +177,6 @@ def _settings(config: Config) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "bootstrap.servers": kafka.bootstrap,
         "security.protocol": kafka.security_protocol,
-        "client.id": "pipelined-ledger",
-        "allow.auto.create.topics": False,
-        "socket.keepalive.enable": True,
-        "reconnect.backoff.max.ms": 2000,
-        "log_level": 4,
     }
     if kafka.ca_file:
         settings["ssl.ca.location"] = kafka.ca_file

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
+from pipelined.ledger.content import Item
 from pipelined.ledger.identity import Key
 
-__all__ = ["AttachmentRow", "Evidence", "FoundFile", "Origin"]
+__all__ = ["AttachmentRow", "Evidence", "FoundFile", "Origin", "SourceEvidence"]
 
 
 class Origin(NamedTuple):
@@ -60,3 +62,32 @@ class Evidence(Protocol):
 
     def replays(self, keys: Collection[Key]) -> Mapping[Key, int]:
         """How often each of these attachments was replayed from the DLQ, where it was."""
+
+
+class SourceEvidence(Protocol):
+    """A source itself, as the balance reads it; ``name`` is what the header ``source`` says of its events.
+
+    ``repeats``: it delivers again by design, after a restart; ``begins_anywhere``: what was there before it
+    was first read is not taken; ``forgets``: some of what it held is deleted already.
+
+    A source goes on while it is judged: what it held ``before`` events.raw was read must be there, and what
+    is there must be among the ``items`` that it holds after that.
+    """
+
+    name: str
+    before: Counter[Item]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its events may be on events.raw more than once."""
+
+    @property
+    def begins_anywhere(self) -> bool:
+        """Whether its events may be missing from events.raw."""
+
+    @property
+    def forgets(self) -> bool:
+        """Whether events.raw may have events that it does not hold any more."""
+
+    def items(self) -> Iterable[Item]:
+        """Each thing that it holds now."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipelined.ledger.balance import Balance
+from pipelined.ledger.balance import Balance, SourceSum
+from pipelined.ledger.origins import TITLES
 
 __all__ = ["render"]
 
@@ -53,6 +54,8 @@ def _in_ascii(text: str) -> str:
 
 def _lines(balance: Balance) -> list[_Line]:
     return [
+        *(_source_line(name, found) for name, found in balance.sources.items()),
+        *_shared_lines(balance),
         _Line(
             "source events",
             balance.read,
@@ -82,6 +85,30 @@ def _lines(balance: Balance) -> list[_Line]:
             ("dead_letter_", "failed_row_"),
         ),
     ]
+
+
+def _source_line(name: str, found: SourceSum) -> _Line:
+    title, thing = TITLES[name]
+    told = {"missing": found.missing, "doubled": found.doubled, "altered": found.altered}
+    wrong = "".join(f", {count:,} {what}" for what, count in told.items() if count)
+    foreign = f" ({found.unknown:,} that it never had)" if found.unknown else ""
+    return _Line(
+        f"{title} {thing}s",
+        found.held,
+        f"= {found.taken:,} on events.raw{foreign}{wrong}" + ("" if wrong or foreign else ", each once"),
+        not found.differences,
+        (),
+    )
+
+
+def _shared_lines(balance: Balance) -> list[_Line]:
+    """Where there are two sources: how many ids both have brought."""
+    if len(balance.sources) < 2:
+        return []
+    only = {TITLES[name][0]: found.only_here for name, found in balance.sources.items()}
+    both = max(found.ids - found.only_here for found in balance.sources.values())
+    alone = "".join(f" + {count:,} by the {title} only" for title, count in only.items())
+    return [_Line("event ids", both + sum(only.values()), f"= {both:,} by both{alone}", True, ())]
 
 
 def _size(count: int) -> str:

@@ -38,11 +38,13 @@ class TopicReader:
     """Reads the topics of the ledger, and the retry tiers there are, from their beginning, as they grow.
 
     ``UnavailableError`` from every method when the brokers cannot be reached, a topic does not exist, or
-    records of one that must be whole have been deleted already.
+    records of one that must be whole have been deleted already. ``with_origins``: the records of events.raw
+    come with the headers that say where they are from.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, with_origins: bool = False) -> None:
         self._config = config
+        self._with_headers = _WITH_HEADERS | {"events_raw"} if with_origins else _WITH_HEADERS
         self._connection = Connection(config)
         self._sections, self._places = self._find()
         self._refuse_partial(self._connection.first(self._places))
@@ -65,7 +67,7 @@ class TopicReader:
             else:
                 self._at[topic, partition] = offset + 1
                 section = self._sections[topic]
-                headers = _headers(message) if section in _WITH_HEADERS else {}
+                headers = _headers(message) if section in self._with_headers else {}
                 records.append(Record(section, partition, offset, message.value() or b"", headers))
         return records
 

@@ -20,13 +20,20 @@ def settled(config: Config) -> Progress:
         return follower.catch_up()
 
 
-def judge(config: Config, wait: float = 0.0, tell: Callable[[Progress], None] | None = None) -> Balance:
+def judge(
+    config: Config,
+    wait: float = 0.0,
+    tell: Callable[[Progress], None] | None = None,
+    *,
+    sources: bool = True,
+) -> Balance:
     """Balance the pipeline, at once or when it has settled, at the latest after ``wait`` seconds.
 
     Waiting also ends when nothing has changed for 20 s, unless attachments wait for their next attempt.
-    ``tell`` is called with the progress while waiting. Raises ``UnavailableError``.
+    ``tell`` is called with the progress while waiting; without ``sources`` these are not asked. Raises
+    ``UnavailableError``.
     """
-    with Follower(config) as follower:
+    with Follower(config, sources=sources) as follower:
         if wait > 0:
             found = _wait(follower, time.monotonic() + wait, tell)
             if found:

@@ -13,9 +13,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,10 +25,11 @@ from pipelined.errors import ExitCode, PipelinedError, UnavailableError, UsageEr
 from pipelined.ledger.balance import Balance
 from pipelined.ledger.follower import Follower, Progress
 from pipelined.ledger.report import render
+from pipelined.local.feeds import Feed, feeds_of
 from pipelined.local.generator import Day
 from pipelined.local.picture import Picture
 from pipelined.local.stack import RETRY_DELAYS_S, Stack
-from pipelined.sources.file import Loaded, load_file
+from pipelined.local.upstream import BOTH, EVENTHOUSE, EVENTHUB, FILE
 from pipelined.supervisor.protocol import ask
 
 __all__ = ["run_demo"]
@@ -39,12 +39,27 @@ _MARKER = ".made-by-make-run"
 _START_S = 60.0
 #: Nothing has changed for so long, and nothing waits for its time: the pipeline is stuck.
 _QUIET_S = 30.0
+_WAYS = {
+    EVENTHOUSE: "from a local Eventhouse",
+    EVENTHUB: "from a second Kafka that presents itself as an Event Hub",
+    BOTH: "from a local Eventhouse and an Event Hub at once, most of them from both",
+}
 
 
 def run_demo(
-    *, directory: Path, events: int, seed: int, file: Path | None, keep: bool, ledger: Path | None
+    *,
+    directory: Path,
+    events: int,
+    seed: int,
+    file: Path | None,
+    keep: bool,
+    ledger: Path | None,
+    source: str = FILE,
 ) -> int:
-    """Run it and return the exit code: 0 when the ledger balances, 1 when it does not."""
+    """Run it and return the exit code: 0 when the ledger balances, 1 when it does not.
+
+    ``source`` is one of ``upstream.SOURCES``.
+    """
     began = time.monotonic()
     # Told to end, also where a shell had it ignore Ctrl-C: the daemon and the brokers end first.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,12 +67,14 @@ def run_demo(
     directory = _fresh(directory)
     what = f"the events of {file}" if file else f"{events:,} generated claim events"
     click.echo(f"pipelined takes {what} through a real Kafka into tables and files below {directory}")
+    if source != FILE:
+        click.echo(f"The events come {_WAYS[source]}.")
     click.echo(f"Retries wait {', '.join(map(str, RETRY_DELAYS_S))} s here instead of minutes.")
-    with Stack(directory) as stack, _daemon(directory, stack.config) as daemon:
+    with Stack(directory, source) as stack, _daemon(directory, stack.config) as daemon:
         config = load(stack.config, environ={}).config
         click.echo(f"[{time.monotonic() - began:5.1f} s] Kafka on {stack.bootstrap} and the daemon are up")
-        source = file or _generate(directory, events, seed, stack.files_url)
-        balance = _follow(config, source, daemon, began)
+        lines = file or _generate(directory, events, seed, stack.files_url)
+        balance = _follow(config, feeds_of(source, config, lines, seed), daemon, began)
         click.echo("\n" + render(balance, unicode=(sys.stdout.encoding or "").lower().startswith("utf")))
         if ledger is not None:
             ledger.write_text(json.dumps(balance.as_json(), indent=2) + "\n")
@@ -140,48 +157,42 @@ def _generate(directory: Path, events: int, seed: int, files_url: str) -> Path:
     return path
 
 
-class _Feeder(threading.Thread):
-    """Loads the file while the main thread watches; ``error`` is what ended it, if anything did."""
-
-    def __init__(self, config: Config, path: Path) -> None:
-        super().__init__(daemon=True)
-        self._config = config
-        self._path = path
-        self.error: BaseException | None = None
-        self.loaded = Loaded()
-
-    def run(self) -> None:
-        try:
-            self.loaded = load_file(self._config, str(self._path), restart=True)
-        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-            self.error = error
-
-
-def _follow(config: Config, source: Path, daemon: subprocess.Popen[bytes], began: float) -> Balance:
+def _follow(config: Config, feeds: Sequence[Feed], daemon: subprocess.Popen[bytes], began: float) -> Balance:
     """Feed the events and watch until all of them are accounted for, or nothing moves any more."""
-    feeder = _Feeder(config, source)
     with Follower(config) as follower, Picture(began) as picture:
-        feeder.start()
+        for feed in feeds:
+            feed.start()
         last, changed = Progress(), time.monotonic()
         judged: Progress | None = None
         while True:
             progress = follower.poll(0.2)
             picture.show(progress)
-            if feeder.error is not None:
-                raise feeder.error
+            for feed in feeds:
+                if feed.error is not None:
+                    raise feed.error
             if daemon.poll() is not None:
                 msg = f"the daemon ended with exit code {daemon.returncode} in the middle; see daemon.log"
                 raise PipelinedError(msg)
             now = time.monotonic()
             if progress != last:
                 last, changed = progress, now
-            if not feeder.is_alive() and progress.settled and progress != judged:
+            fed = not any(feed.is_alive() for feed in feeds)
+            if fed and progress.settled and progress != judged:
                 judged, balance = progress, follower.balance()
                 if balance.balanced:
                     picture.show(follower.poll(0.0), last=True)
+                    _tell_left_out(feeds)
                     return balance
             if now - changed > _QUIET_S and not progress.retrying:
                 return follower.balance()
+
+
+def _tell_left_out(feeds: Sequence[Feed]) -> None:
+    for feed in feeds:
+        if feed.left_out:
+            click.echo(
+                f"{feed.left_out:,} lines are no events, and so no rows that the Eventhouse could hold"
+            )
 
 
 def _tell_places(directory: Path, config: Path) -> None:

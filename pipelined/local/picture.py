@@ -10,6 +10,7 @@ from typing import Self
 import click
 
 from pipelined.ledger.follower import Progress
+from pipelined.ledger.origins import TITLES
 
 __all__ = ["Picture"]
 
@@ -51,11 +52,15 @@ class Picture:
                     (progress.completed - files) / (now - then),
                 )
             self._last = (now, accounted, progress.completed)
+        sources = "".join(
+            f"{TITLES[name][0]} {taken:,} of {held:,} | " for name, held, taken in progress.sources
+        )
         line = (
-            f"[{now - self._began:5.1f} s] events {progress.events_raw:,} in, {progress.event_rows:,} rows "
-            f"({self._rates[0]:,.0f}/s) | files {progress.completed:,} of {progress.attachments:,} "
-            f"({self._rates[1]:,.0f}/s), {progress.attachment_rows:,} rows | "
-            f"retrying {progress.retrying:,} | DLQ {progress.events_dlq + progress.downloads_dlq:,}"
+            f"[{now - self._began:5.1f} s] {sources}"
+            f"events {progress.events_raw:,} in, {progress.event_rows:,} rows ({self._rates[0]:,.0f}/s) | "
+            f"files {progress.completed:,} of {progress.attachments:,} ({self._rates[1]:,.0f}/s), "
+            f"{progress.attachment_rows:,} rows | retrying {progress.retrying:,} | "
+            f"DLQ {progress.events_dlq + progress.downloads_dlq:,}"
         )
         if self._terminal:
             click.echo(f"\r\033[K{line}", nl=False)

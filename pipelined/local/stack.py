@@ -1,4 +1,4 @@
-"""The local stack: a real Kafka and a file server in a process of their own, with a configuration for them.
+"""The local stack: a real Kafka, a file server and sources in a process of their own, with a configuration.
 
 It is a process of its own because whoever starts it may have to stay without threads (the daemon's
 parent), and must not take it down by a Ctrl-C that is meant for the daemon. It ends with its owner.
@@ -6,10 +6,12 @@ parent), and must not take it down by a Ctrl-C that is meant for the daemon. It 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,19 +33,21 @@ RETRY_DELAYS_S = (1, 2, 4, 8)
 class Stack:
     """Starts the parts and waits until they serve; a context manager.
 
-    ``directory`` holds all they make, and the configuration ``pipelined.toml``. Raises UnavailableError
-    when a part cannot be had.
+    ``directory`` holds all they make, and the configuration ``pipelined.toml``; ``source`` is one of
+    ``upstream.SOURCES``, by default none of them is started. Raises UnavailableError when a part cannot be
+    had.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, source: str = "file") -> None:
         self._directory = directory.absolute()
+        self._source = source
         self.bootstrap = ""
         self.files_url = ""
         self.config = self._directory / "pipelined.toml"
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelined.local.stack", str(self._directory)],
+            [sys.executable, "-m", "pipelined.local.stack", str(self._directory), self._source],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -75,8 +79,11 @@ class Stack:
         self._process.stdout.close()
 
 
-def write_config(directory: Path, bootstrap: str, files_url: str) -> Path:
-    """Write the configuration of a daemon on the local stack; returns its path."""
+def write_config(directory: Path, bootstrap: str, files_url: str, sources: str = "") -> Path:
+    """Write the configuration of a daemon on the local stack; returns its path.
+
+    ``sources`` are the sections of its sources.
+    """
     port = urlsplit(files_url).port
     text = f"""# Written by the local stack at each start.
 state_dir = "{directory}/state"
@@ -119,7 +126,7 @@ open_s = 1.0
 
 [endpoint]
 port = 0
-"""
+{sources}"""
     path = directory / "pipelined.toml"
     path.write_text(text)
     return path
@@ -132,26 +139,31 @@ def _partitions() -> str:
     return "".join(f"[topics.{stream}]\npartitions = {count}\n" for stream, count in wanted.items())
 
 
-def _serve(directory: Path) -> None:
+def _serve(directory: Path, source: str) -> None:
     from pipelined.kafka import topics
-    from pipelined.local.kafka import Cluster
+    from pipelined.local.kafka import Cluster, ensure_kafka
+    from pipelined.local.upstream import BOTH, EVENTHUB, Upstream
 
     directory.mkdir(parents=True, exist_ok=True)
-    external = os.environ.get(BOOTSTRAP_VARIABLE)
-    cluster = None if external else Cluster(directory=directory / "kafka", progress=_progress)
-    if cluster is not None:
-        cluster.start()
-    try:
-        with FileServer() as files:
-            bootstrap = external or (cluster.bootstrap if cluster is not None else "")
-            config = load(write_config(directory, bootstrap, files.url), environ={}).config
-            topics.apply(config, topics.plan(config))
-            sys.stdout.write(json.dumps({"bootstrap": bootstrap, "files_url": files.url}) + "\n")
-            sys.stdout.flush()
-            sys.stdin.read()  # until the owner closes it, or is gone
-    finally:
-        if cluster is not None:
-            cluster.stop()
+    bootstrap = os.environ.get(BOOTSTRAP_VARIABLE, "")
+    with contextlib.ExitStack() as stack:
+        if not bootstrap or source in (EVENTHUB, BOTH):
+            ensure_kafka(progress=_progress)  # before two clusters ask for it at once
+        with ThreadPoolExecutor(1) as pool:
+            entering = pool.submit(stack.enter_context, Upstream(directory, source))
+            if not bootstrap:
+                cluster = Cluster(directory=directory / "kafka")
+                cluster.start()
+                stack.callback(cluster.stop)
+                bootstrap = cluster.bootstrap
+            upstream = entering.result()
+        files = stack.enter_context(FileServer())
+        path = write_config(directory, bootstrap, files.url, upstream.config)
+        config = load(path, environ={}).config
+        topics.apply(config, topics.plan(config))
+        sys.stdout.write(json.dumps({"bootstrap": bootstrap, "files_url": files.url}) + "\n")
+        sys.stdout.flush()
+        sys.stdin.read()  # until the owner closes it, or is gone
 
 
 def _progress(what: str, done: int, total: int) -> None:
@@ -165,7 +177,7 @@ def _progress(what: str, done: int, total: int) -> None:
 
 if __name__ == "__main__":
     try:
-        _serve(Path(sys.argv[1]))
+        _serve(Path(sys.argv[1]), sys.argv[2])
     except PipelinedError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(int(error.exit_code))
