@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, urlsplit
 
-from pipelined.config import cluster_checks, secrets
+from pipelined.config import auth_checks, cluster_checks, secrets
 from pipelined.config.leaves import leaves
 from pipelined.config.problems import Problem, is_host, relative
 from pipelined.config.tree import WORKER_TYPES, Config
@@ -45,6 +45,7 @@ def run_here(config: Config, environ: Mapping[str, str] | None = None) -> Iterat
                 yield Problem((leaf.path,), f"{leaf.path}, {error}")
     if config.kafka.ca_file and not os.access(config.kafka.ca_file, os.R_OK):
         yield Problem(("kafka.ca_file",), f"kafka.ca_file: {config.kafka.ca_file} cannot be read")
+    yield from auth_checks.logins_here(config, environ)
 
 
 def _folders(config: Config) -> Iterator[Problem]:
@@ -83,7 +84,7 @@ def _store_problem(url: str) -> str:
     if parts.scheme not in _SCHEMES:
         return f'the scheme "{parts.scheme}" is not known: expected one of {", ".join(_SCHEMES)}'
     if parts.query or parts.fragment or ":" in parts.netloc.rpartition("@")[0]:
-        return "expected no query, fragment or password: credentials go by reference, in `credential`"
+        return "expected no query, fragment or password: how to log in is said in `auth`"
     if parts.scheme == "file":
         return _folder_problem(parts)
     return "" if parts.netloc else f"expected {parts.scheme}://CONTAINER/…"
@@ -176,6 +177,8 @@ _CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     cluster_checks.topics,
     _folders,
     _stores,
+    auth_checks.logins,
+    auth_checks.stores,
     _what_is_fetched,
     _retries,
     _workers,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelined.config.keys import SECRET_HELP, key
+from pipelined.config.auth import Auth
+from pipelined.config.keys import key, section
 
 __all__ = [
     "Breaker",
@@ -129,7 +130,9 @@ class Upload:
         high=256,
     )
     timeout_s: float = key(60.0, "Time for one request to the store.", unit="seconds", low=1, high=3600)
-    credential: str = key("", "Bearer token for the store. " + SECRET_HELP, secret=True)
+    auth: Auth = section(
+        Auth, "How to log in to OneLake or Azure Storage; other stores find their keys in the environment."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,9 @@ class Tables:
     known_keys: int = key(
         2000000, "Attachment keys kept in memory to tell new rows from replacements.", unit="keys", low=1000
     )
-    credential: str = key("", "Bearer token for the tables. " + SECRET_HELP, secret=True)
+    auth: Auth = section(
+        Auth, "How to log in to OneLake or Azure Storage; other stores find their keys in the environment."
+    )
 
 
 @dataclass(frozen=True, slots=True)

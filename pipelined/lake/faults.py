@@ -10,12 +10,13 @@ from deltalake.exceptions import CommitFailedError
 
 from pipelined.errors import AuthError, DependencyError, PipelinedError, RecordError
 
-__all__ = ["classified", "classify", "is_conflict", "plain"]
+__all__ = ["classified", "classify", "is_conflict", "is_unauthenticated", "plain"]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FULL = ("no space left on device", "(os error 28)", "(os error 122)", "disk quota exceeded", "quotaexceeded")
 _REFUSED = (
     "lacked the necessary privileges",
+    "lacked valid authentication credentials",
     "unauthenticated",
     "unauthorized",
     "forbidden",
@@ -42,6 +43,11 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, CommitFailedError)
 
 
+def is_unauthenticated(error: BaseException) -> bool:
+    """Whether the storage did not take our token, or the lack of one, at all: another may do."""
+    return "lacked valid authentication credentials" in plain(error).lower()
+
+
 def classify(error: BaseException, table: str) -> RecordError:
     """The :class:`AuthError` or :class:`DependencyError` that says what happened to ``table``."""
     text = plain(error)
@@ -53,8 +59,9 @@ def classify(error: BaseException, table: str) -> RecordError:
     if any(sign in lowered for sign in _REFUSED):
         return AuthError(
             "table_refused",
-            f"access to table {table} was refused: {text}; check tables.credential and the rights on the "
+            f"access to table {table} was refused: {text}; check tables.auth and the rights on the "
             "folder, the rows wait meanwhile",
+            http_status=401 if is_unauthenticated(error) else None,
         )
     return DependencyError(
         "table_unavailable", f"table {table} cannot be read or written: {text}; the rows wait meanwhile"

@@ -214,7 +214,7 @@ class DeltaSink:
         self._take_in(table)
         self._table = table
         self._commits = 0
-        self._due = time.monotonic() + self._settings.reopen_seconds
+        self._due = time.monotonic() + self._source.lasts()
         return table
 
     def _take_in(self, table: DeltaTable) -> None:

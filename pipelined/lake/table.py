@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 from deltalake import DeltaTable, Field, Schema, WriterProperties
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from pipelined.config import secrets
+from pipelined.auth import STORAGE_SCOPE, TokenProvider, provider
+from pipelined.config.auth import Auth
 from pipelined.config.work import Tables
-from pipelined.errors import AuthError, ConfigError
+from pipelined.errors import ConfigError
 from pipelined.lake.durable import local_path
+from pipelined.lake.faults import is_unauthenticated
 from pipelined.lake.files import TableFiles
 
 __all__ = ["WRITER", "TableSource", "storage_options"]
@@ -24,29 +29,27 @@ _log = logging.getLogger("pipelined.lake")
 #: How every data file is written, by sinks and by compaction.
 WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
-_AZURE = frozenset({"abfs", "abfss", "adl", "az", "azure", "https"})
+T = TypeVar("T")
+
+#: A handle is given up so long before its token ends, or by a share of what the token lives yet.
+_AHEAD_S, _AHEAD_SHARE = 600.0, 1 / 4
+_SOONEST_S = 1.0
 
 
-def storage_options(url: str, credential: str) -> dict[str, str]:
-    """Options to reach ``url``; the credential's reference is resolved anew at each call.
+@functools.cache
+def _tokens(auth: Auth, host: str) -> TokenProvider:
+    """One for all tables of this process; nothing begins before its first token."""
+    return provider(auth, STORAGE_SCOPE, section="tables.auth", host=host)
 
-    Raises ConfigError for a credential where the storage takes no bearer token, AuthError where the
-    reference leads nowhere at the moment.
-    """
+
+def storage_options(url: str, tokens: TokenProvider) -> dict[str, str]:
+    """Options to reach ``url``, with the token of this moment; raises what it raises."""
     if local_path(url) is not None:
         return {}
     # A dead endpoint would otherwise block for minutes (10 tries within 180 s).
     options = {"timeout": "30s", "connect_timeout": "10s", "retry_timeout": "60s"}
-    if credential:
-        if urlsplit(url).scheme not in _AZURE:
-            raise ConfigError(
-                f"tables.credential: {url} takes no bearer token; leave it empty and give the credentials in "
-                "the environment"
-            )
-        try:
-            options["bearer_token"] = secrets.resolve(credential)
-        except ConfigError as error:
-            raise AuthError("table_credential", f"no credential for table {url}: {error}") from error
+    if token := tokens.token():
+        options["bearer_token"] = token
     return options
 
 
@@ -74,6 +77,16 @@ class TableSource:
         self._partition_by = list(partition_by)
         self._statistics = list(statistics)
         self._settings = settings
+        self._tokens = _tokens(settings.auth, urlsplit(url).hostname or "")
+
+    def lasts(self) -> float:
+        """Seconds for which a handle opened just now is good: a token that it was given is its own."""
+        longest = self._settings.reopen_seconds
+        ends = None if local_path(self.url) is not None else self._tokens.expires_at
+        if ends is None:
+            return longest
+        left = ends - time.time()
+        return max(_SOONEST_S, min(longest, left - min(_AHEAD_S, left * _AHEAD_SHARE)))
 
     def open(self) -> DeltaTable:
         """The table, checked; raises ConfigError where its columns do not fit, and the table layer's own.
@@ -81,35 +94,48 @@ class TableSource:
         It is created only if there is none, and never by overwriting; another writer creating it at the
         same moment is fine.
         """
-        options = storage_options(self.url, self._settings.credential)
-        try:
-            table = DeltaTable(self.location, storage_options=options)
-        except TableNotFoundError:
-            table = self._create(options)
+        table = self._reach(self._opened)
         self._check(table)
         return table
 
     def at(self, version: int) -> DeltaTable:
         """The table as it was at an older version, unchecked; raises the table layer's DeltaError."""
-        options = storage_options(self.url, self._settings.credential)
-        return DeltaTable(self.location, version=version, storage_options=options)
+        return self._reach(
+            lambda options: DeltaTable(self.location, version=version, storage_options=options)
+        )
 
     def existing(self) -> DeltaTable:
         """The table as it is, unchecked and never created; raises the table layer's own."""
-        return DeltaTable(self.location, storage_options=storage_options(self.url, self._settings.credential))
+        return self._reach(lambda options: DeltaTable(self.location, storage_options=options))
 
     def exists(self) -> bool:
         """Whether there is a table; raises the table layer's own."""
-        options = storage_options(self.url, self._settings.credential)
-        return DeltaTable.is_deltatable(self.location, storage_options=options)
+        return self._reach(lambda options: DeltaTable.is_deltatable(self.location, storage_options=options))
 
     def files(self) -> TableFiles:
         """Its files, reached as the table is."""
-        return TableFiles(self.url, storage_options(self.url, self._settings.credential))
+        return TableFiles(self.url, storage_options(self.url, self._tokens))
 
     def problems(self, table: DeltaTable) -> list[str]:
         """What of the table's columns and partitions does not fit, a sentence each."""
         return [*self._misfits(table, {field.name: field for field in table.schema().fields})]
+
+    def _reach(self, reach: Callable[[dict[str, str]], T]) -> T:
+        """``reach`` with the token of this moment; where it is not taken, once more with a new one."""
+        options = storage_options(self.url, self._tokens)
+        try:
+            return reach(options)
+        except (DeltaError, OSError) as error:
+            if "bearer_token" not in options or not is_unauthenticated(error):
+                raise
+        self._tokens.refresh(options["bearer_token"])
+        return reach(storage_options(self.url, self._tokens))
+
+    def _opened(self, options: dict[str, str]) -> DeltaTable:
+        try:
+            return DeltaTable(self.location, storage_options=options)
+        except TableNotFoundError:
+            return self._create(options)
 
     def _create(self, options: dict[str, str]) -> DeltaTable:
         configuration: dict[str, str | None] = {

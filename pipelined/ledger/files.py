@@ -14,9 +14,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
-from pipelined.config.secrets import resolve
+from pipelined.auth import STORAGE_SCOPE, provider
 from pipelined.config.tree import Config
-from pipelined.errors import UnavailableError
+from pipelined.errors import RecordError, UnavailableError
 from pipelined.ledger.evidence import FoundFile
 
 __all__ = ["FileReader"]
@@ -32,7 +32,9 @@ class FileReader:
         parts = urlsplit(config.upload.url)
         self._url = config.upload.url if parts.scheme else f"file://{config.upload.url}"
         self._folder = Path(unquote(urlsplit(self._url).path)) if parts.scheme in {"", "file"} else None
-        self._credential = config.upload.credential
+        self._tokens = provider(
+            config.upload.auth, STORAGE_SCOPE, section="upload.auth", host=parts.hostname or ""
+        )
 
     def paths(self) -> Iterator[str]:
         """The path of each file in the store. What an upload has not finished yet is not one."""
@@ -67,9 +69,15 @@ class FileReader:
 
     def _store(self) -> ObjectStore:
         options: dict[str, Any] = {}
-        if self._credential:
-            options["config"] = {"token": resolve(self._credential)}
+        if not self._folder and (token := self._token()):
+            options["config"] = {"token": token}
         return from_url(self._url, **options)
+
+    def _token(self) -> str:
+        try:
+            return self._tokens.token()
+        except RecordError as error:
+            raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         return UnavailableError(f"the store {self._url} cannot be read: {error}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from pipelined.config.secrets import resolve
+from pipelined.auth import STORAGE_SCOPE, provider
 from pipelined.config.tree import Config
-from pipelined.errors import UnavailableError
+from pipelined.errors import RecordError, UnavailableError
 from pipelined.ledger.evidence import AttachmentRow
 
 __all__ = ["TableReader"]
@@ -26,7 +27,8 @@ class TableReader:
     def __init__(self, config: Config) -> None:
         self._domain = config.domain
         self._url = config.tables.url.rstrip("/")
-        self._credential = config.tables.credential
+        host = urlsplit(self._url).hostname or ""
+        self._tokens = provider(config.tables.auth, STORAGE_SCOPE, section="tables.auth", host=host)
 
     def event_rows(self) -> Iterator[str] | None:
         """The trace id of each row of the events table, None where there is no table."""
@@ -64,9 +66,11 @@ class TableReader:
         if self._url.startswith(("file:", "/")):
             return {}
         options = {"timeout": "30s", "connect_timeout": "10s", "retry_timeout": "60s"}
-        if self._credential:
-            options["bearer_token"] = resolve(self._credential)
-        return options
+        try:
+            token = self._tokens.token()
+        except RecordError as error:
+            raise UnavailableError(f"the tables {self._url} cannot be read: {error}") from error
+        return {**options, "bearer_token": token} if token else options
 
     def _rows(self, name: str, columns: list[str]) -> Iterator[tuple[Any, ...]] | None:
         table = self._open(name)

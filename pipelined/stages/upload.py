@@ -56,9 +56,7 @@ class UploadStage:
         upload = config.upload
         self._stats = stats
         self._cache = Cache(config.cache_dir)
-        self._store = store or open_store(
-            upload.url, timeout_s=upload.timeout_s, credential=upload.credential
-        )
+        self._store = store or open_store(upload.url, timeout_s=upload.timeout_s, auth=upload.auth)
         self._pool = ThreadPoolExecutor(upload.concurrency, thread_name_prefix="upload")
         self._large = ThreadPoolExecutor(-(-upload.concurrency // 2), thread_name_prefix="upload-large")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="cache-remove")

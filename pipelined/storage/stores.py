@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
@@ -22,7 +22,8 @@ import obstore
 import obstore.store as object_stores
 from obstore import exceptions
 
-from pipelined.config.secrets import resolve
+from pipelined.auth import STORAGE_SCOPE, TokenProvider, provider
+from pipelined.config.auth import Auth
 from pipelined.errors import (
     AuthError,
     ConfigError,
@@ -39,9 +40,8 @@ __all__ = ["PART_BYTES", "LocalStore", "ObjectStore", "Store", "open_store"]
 #: Files up to this size go in one request; larger ones in parts of it, two at once: 26 MB of memory.
 PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 2
-#: A bearer token is looked up again after so long, so that one that was renewed is used soon.
-_TOKEN_LIFE = dt.timedelta(seconds=60)
 _CONNECT_TIMEOUT = dt.timedelta(seconds=10)
+_UNAUTHENTICATED = 401
 _SEGMENT_BYTES = 255
 _PATH_LIMIT = 1024  # what Azure takes
 #: Plain http, for stores of a test or of a closed network, is asked for by the store's own variable.
@@ -68,15 +68,19 @@ class Store(Protocol):
         """
 
 
-def open_store(url: str, *, timeout_s: float, credential: str = "") -> Store:
-    """The store of a URL. ``credential`` is the reference of a bearer token, for Azure, OneLake and GCS.
+def open_store(url: str, *, timeout_s: float, auth: Auth | None = None) -> Store:
+    """The store of a URL. ``auth`` is how to log in to Azure or OneLake.
 
-    Raises ConfigError for what is no store. Make it in the process that uses it.
+    Without one, or with its method none, credentials are what obstore finds in the environment. Raises
+    ConfigError for what is no store. Make it in the process that uses it.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return LocalStore(Path(unquote(parts.path)))
-    return ObjectStore(_object_store(url, timeout_s, credential))
+    tokens = None
+    if auth and auth.method != "none":
+        tokens = provider(auth, STORAGE_SCOPE, section="upload.auth", host=parts.hostname or "")
+    return ObjectStore(_object_store(url, timeout_s, tokens), tokens)
 
 
 class LocalStore:
@@ -155,15 +159,17 @@ class LocalStore:
 class ObjectStore:
     """An object store: Azure, OneLake, S3, GCS, HTTP or memory."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, tokens: TokenProvider | None = None) -> None:
+        """``tokens`` is where ``store`` has its tokens from."""
         self._store = store
+        self._tokens = tokens
         self._plain = False  # it knows neither metadata nor conditional requests
 
     def put(self, path: str, source: Path, size: int, sha256: str) -> None:
         """See :class:`Store`. A file of that name, size and hash is left as it is."""
         path = "/".join(_segments(path))
         if size > PART_BYTES:
-            with _errors(path):
+            with self._requests(path):
                 same = self._is_there(path, size, sha256)
             if not same:
                 if not source.exists():
@@ -174,7 +180,7 @@ class ObjectStore:
         try:
             self._write(path, data, sha256, mode="create")
         except exceptions.AlreadyExistsError:
-            with _errors(path):
+            with self._requests(path):
                 same = self._is_there(path, size, sha256)
             if not same:
                 self._write(path, data, sha256)
@@ -182,14 +188,29 @@ class ObjectStore:
     def holds(self, path: str, size: int, sha256: str) -> bool:
         """See :class:`Store`."""
         path = "/".join(_segments(path))
-        with _errors(path):
+        with self._requests(path):
             return self._is_there(path, size, sha256, without_metadata=False)
+
+    @contextlib.contextmanager
+    def _requests(self, path: str) -> Iterator[None]:
+        """Around requests for ``path``: the login comes first, and a token that was refused is given back.
+
+        A login that fails says itself who must act; of an error inside a request only its text is left.
+        """
+        token = self._tokens.token() if self._tokens else ""
+        try:
+            with _errors(path):
+                yield
+        except AuthError as error:
+            if self._tokens and error.http_status == _UNAUTHENTICATED:
+                self._tokens.refresh(token)
+            raise
 
     def _write(
         self, path: str, file: Path | bytes, sha256: str, mode: Literal["create"] | None = None
     ) -> None:
         options: dict[str, Any] = {"chunk_size": PART_BYTES, "max_concurrency": _PARTS_AT_ONCE}
-        with _errors(path):
+        with self._requests(path):
             if not self._plain:
                 try:
                     obstore.put(self._store, path, file, attributes={"sha256": sha256}, mode=mode, **options)
@@ -246,9 +267,18 @@ def _errors(path: str) -> Iterator[None]:
         yield
     except (exceptions.AlreadyExistsError, exceptions.NotSupportedError, RecordError):
         raise
-    except (exceptions.UnauthenticatedError, exceptions.PermissionDeniedError) as error:
+    except exceptions.UnauthenticatedError as error:
         raise AuthError(
-            "store_auth", f"the store refused our credentials: check upload.credential ({_brief(error)})"
+            "store_auth",
+            f"the store refused our credentials: check upload.auth ({_brief(error)})",
+            http_status=_UNAUTHENTICATED,
+        ) from error
+    except exceptions.PermissionDeniedError as error:
+        raise AuthError(
+            "store_forbidden",
+            f"the store knows us, and we may not write there: give the identity of upload.auth the rights "
+            f"({_brief(error)})",
+            http_status=403,
         ) from error
     except FileNotFoundError as error:
         raise DependencyError(
@@ -276,16 +306,15 @@ def _brief(error: Exception) -> str:
     return re.sub(r"\?\S*", "", str(error).partition("\n")[0])[:300].strip()
 
 
-def _object_store(url: str, timeout_s: float, credential: str) -> Any:
+def _object_store(url: str, timeout_s: float, tokens: TokenProvider | None) -> Any:
     timeout = dt.timedelta(seconds=timeout_s)
     options: dict[str, Any] = {}
-    if credential:
-        if urlsplit(url).scheme in ("s3", "s3a", "memory"):
-            raise ConfigError(
-                "upload.credential is a bearer token, which this kind of store does not take; "
-                "leave it empty, S3 finds its keys in the environment"
-            )
-        options["credential_provider"] = _token_of(credential)
+    if tokens:
+        # As good as over, so that each request asks: one that was renewed, or refused, is not used again.
+        options["credential_provider"] = lambda: {
+            "token": tokens.token(),
+            "expires_at": dt.datetime.now(dt.UTC),
+        }
     if not url.startswith("memory:"):
         options["client_options"] = {
             "timeout": timeout,
@@ -299,12 +328,3 @@ def _object_store(url: str, timeout_s: float, credential: str) -> Any:
         return object_stores.from_url(url, **options)
     except (exceptions.BaseError, ValueError, TypeError) as error:
         raise ConfigError(f"upload.url = {url!r} is no store: {_brief(error)}") from error
-
-
-def _token_of(reference: str) -> Callable[[], dict[str, Any]]:
-    resolve(reference)  # a reference to nothing is told at the start
-
-    def provide() -> dict[str, Any]:
-        return {"token": resolve(reference), "expires_at": dt.datetime.now(dt.UTC) + _TOKEN_LIFE}
-
-    return provide

@@ -12,6 +12,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from sinks import P0, P1, chunk, ids, make, names, opened, read
 
+from pipelined.auth import STORAGE_SCOPE, provider
+from pipelined.config.auth import Auth
 from pipelined.errors import AuthError, ConfigError, DependencyError
 from pipelined.lake import table
 from pipelined.lake.schemas import ATTACHMENTS, EVENTS, TableSpec
@@ -144,19 +146,18 @@ def test_a_folder_with_spaces_and_umlauts_works(tmp_path: Path) -> None:
     assert ids(folder) == names(0, range(2))
 
 
-def test_a_credential_is_read_again_each_time_the_table_is_opened(tmp_path: Path) -> None:
+def test_the_token_is_asked_for_each_time_the_table_is_opened(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    url, reference = "abfss://ws@onelake.dfs.fabric.microsoft.com/item/Tables/t", f"file:{token}"
+    url = "abfss://ws@onelake.dfs.fabric.microsoft.com/item/Tables/t"
+    tokens = provider(Auth(method="token_file", token_file=str(token)), STORAGE_SCOPE)
     for secret in ("first", "second"):
         token.write_text(secret)
-        assert storage_options(url, reference)["bearer_token"] == secret
+        assert storage_options(url, tokens)["bearer_token"] == secret
     token.unlink()
     with pytest.raises(AuthError, match="cannot be read"):
-        storage_options(url, reference)
-    assert "bearer_token" not in storage_options(url, "")
-    assert storage_options(tmp_path.as_uri(), reference) == {}
-    with pytest.raises(ConfigError, match="takes no bearer token"):
-        storage_options("s3://bucket/t", reference)
+        storage_options(url, tokens)
+    assert "bearer_token" not in storage_options(url, provider(Auth(), STORAGE_SCOPE))
+    assert storage_options(tmp_path.as_uri(), tokens) == {}
 
 
 def test_a_commit_names_what_it_moved_in_the_log(tmp_path: Path) -> None:

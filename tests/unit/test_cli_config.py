@@ -79,7 +79,12 @@ def test_check_finds_a_missing_secret_and_prints_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("THERE", "hunter2")
-    settings = ["--set", "upload.credential=env:THERE", "--set", "tables.credential=env:NOT_THERE"]
+    settings = [
+        "--set",
+        "upload.auth.client_secret=env:THERE",
+        "--set",
+        "tables.auth.client_secret=env:NOT_THERE",
+    ]
     assert run(group, [*settings, "config", "check"]) == 78
     assert run(group, [*settings, "config", "show"]) == 0
     captured = capsys.readouterr()
@@ -93,7 +98,7 @@ def test_a_secret_given_as_itself_is_in_no_output(
 ) -> None:
     monkeypatch.setenv("PIPELINED_KAFKA_SASL_PASSWORD", "hunter2")
     for command in (["config", "check"], ["config", "show"], ["config", "show", "--json"]):
-        assert run(group, ["--set", "upload.credential=hunter2", *command]) == 78
+        assert run(group, ["--set", "upload.auth.client_secret=hunter2", *command]) == 78
     captured = capsys.readouterr()
     assert captured.err.count("PIPELINED_KAFKA_SASL_PASSWORD") == 3
     assert "hunter2" not in captured.out + captured.err

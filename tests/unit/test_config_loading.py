@@ -39,6 +39,17 @@ OTHER: dict[str, Any] = {
     "workers.table_maintenance.processes": 0,
     "workers.endpoint.processes": 0,
 }
+OTHER |= {
+    f"{section}.auth.{name}": value
+    for section in ("eventhouse", "eventhub", "upload", "tables")
+    for name, value in {
+        "method": "managed_identity",
+        "certificate_file": "/etc/app.pem",
+        "token_file": "/run/token",
+        "scope": "https://service.example/.default",
+        "authority": "https://login.microsoftonline.us",
+    }.items()
+}
 # What another value needs beside it.
 WITH: dict[str, dict[str, Any]] = {
     "kafka.transaction_timeout_s": {"kafka.session_timeout_s": 60.0},
@@ -215,7 +226,9 @@ def test_other_variables_are_none_of_our_business() -> None:
 
 def test_a_secret_may_be_kept_in_a_variable_of_our_prefix() -> None:
     environ = {"PIPELINED_STORE_TOKEN": "abc"}
-    assert load(None, ["upload.credential=env:PIPELINED_STORE_TOKEN"], environ).config.upload.credential
+    assert load(
+        None, ["upload.auth.client_secret=env:PIPELINED_STORE_TOKEN"], environ
+    ).config.upload.auth.client_secret
     assert "PIPELINED_STORE_TOKEN" in problems(**environ)[0]
 
 

@@ -230,8 +230,8 @@ def test_credentials_in_a_stores_url_are_refused_and_not_repeated(url: str) -> N
 def test_a_secret_that_is_not_there_is_told_by_its_reference(tmp_path: Path) -> None:
     values = {
         "kafka.sasl_password": "env:ABSENT",
-        "upload.credential": f"file:{tmp_path}/absent",
-        "tables.credential": "env:PRESENT",
+        "upload.auth.client_secret": f"file:{tmp_path}/absent",
+        "tables.auth.client_secret": "env:PRESENT",
         "kafka.ca_file": str(tmp_path / "ca.pem"),
     }
     told = [problem.text for problem in run_here(built(values), {"PRESENT": "hunter2"})]

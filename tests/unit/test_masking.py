@@ -70,7 +70,7 @@ def test_a_json_web_token_is_hidden_wherever_it_stands() -> None:
         "12:30:45 took 3.5 s; is it true? yes",
         "kafka.sasl_password (environment PIPELINED_KAFKA_SASL_PASSWORD): a secret goes by reference",
         "kafka.sasl_password is needed with security_protocol SASL_SSL",
-        "upload.credential, the secret file:/run/x: the file is empty",
+        "upload.auth.client_secret, the secret file:/run/x: the file is empty",
         "",
     ],
 )
