@@ -31,6 +31,7 @@ _logger = logging.getLogger("pipelined.crashpoints")
 VARIABLE = "PIPELINED_CRASH_POINTS"
 
 _LOAD = ("load",)
+_SOURCES = ("eventhouse-poller", "eventhub-reader")
 _TABLES = ("event-writer", "result-processor")
 _STAGES = ("event-ingester", "retry-scheduler", "download", "upload")
 _MEMBERS = _STAGES + _TABLES
@@ -64,13 +65,23 @@ class Point(enum.Enum):
         "The worker is prepared for its partitions, the ingester's memory read back; no record is read.",
         "The successor prepares anew: all of it is read from topics and tables, nothing is kept beside them.",
     )
+    POSITIONED = (
+        *("source.positioned", _SOURCES),
+        "The transactional id is taken over and the position read back; nothing is asked of the source.",
+        "The successor reads the position back again.",
+    )
+    PAGED = (
+        *("source.fetched", _SOURCES),
+        "A page is fetched; nothing of it is produced, and the next one may be under way.",
+        "It is fetched again, from the position that was committed last.",
+    )
     BEGUN = (
-        *("transaction.begun", _MEMBERS + _LOAD),
+        *("transaction.begun", _SOURCES + _MEMBERS + _LOAD),
         "A transaction is open at the client; nothing is produced, no offset is sent.",
         _AGAIN,
     )
     PRODUCED = (
-        *("transaction.produced", _MEMBERS + _LOAD),
+        *("transaction.produced", _SOURCES + _MEMBERS + _LOAD),
         "The outputs are at the brokers, in an open transaction; no offset is sent.",
         _ABORTED,
     )
@@ -80,7 +91,7 @@ class Point(enum.Enum):
         _ABORTED,
     )
     COMMITTED = (
-        *("transaction.committed", _MEMBERS + _LOAD),
+        *("transaction.committed", _SOURCES + _MEMBERS + _LOAD),
         "The transaction is committed; the worker has drawn no consequence from it.",
         "The successor begins behind it. Its counters, and an upload's cached file, are left as they were.",
     )
@@ -145,12 +156,12 @@ class Point(enum.Enum):
         "The tables' positions count, not the broker's; it is told with the next batch.",
     )
     DRAINING = (
-        *("drain.begun", _MEMBERS),
+        *("drain.begun", _SOURCES + _MEMBERS),
         "The worker was told to stop; what it has in hand is neither finished nor committed.",
         "As without the stop: what was in hand is read again.",
     )
     DRAINED = (
-        *("drain.done", _MEMBERS),
+        *("drain.done", _SOURCES + _MEMBERS),
         "What was in hand is finished and committed; the worker has not closed its membership.",
         "The successor goes on behind it; until it comes its partitions rest, as after any stop.",
     )

@@ -34,6 +34,8 @@ from waiting import PATIENCE_S, until
 T = TypeVar("T")
 
 MARK = "FLOW_MARK"
+#: The worker types that run where nothing is configured: a source is enabled by whoever has one.
+RUNNING = tuple(name for name in WORKER_TYPES if Config().worker(name).processes)
 
 _ROOT = Path(pipelined.__file__).parents[1]
 _INSTALLED = Path(sys.executable).with_name("pipelinectl")
@@ -366,8 +368,8 @@ def trace_ids(count: int) -> Iterator[str]:
 
 
 def are_all_running(status: Mapping[str, Any]) -> bool:
-    """Whether every worker type is there, and each of its processes RUNNING."""
+    """Whether every worker type is there that runs without a source, and each process RUNNING."""
     workers = status["workers"]
-    return {worker["type"] for worker in workers} == set(WORKER_TYPES) and all(
+    return {worker["type"] for worker in workers} >= set(RUNNING) and all(
         worker["state"] == "RUNNING" for worker in workers
     )

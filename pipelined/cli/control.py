@@ -221,12 +221,29 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for worker in document["workers"]:
+        if worker["source"] and worker["source"]["state"]:
+            yield _source_line(worker)
+
+
+def _source_line(worker: dict[str, Any]) -> str:
+    source = worker["source"]
+    facts = [worker["says"], f"{source['rows_per_second']:g} rows/s"]
+    if source["position"]:
+        facts.append(f"all until {source['position']} is taken, {source['delay_s']:g} s behind")
+    if source["token_expires"]:
+        facts.append(f"logged in until {source['token_expires']}")
+    return f"{_name(worker)}: {'; '.join(facts)}"
 
 
 def _row(worker: dict[str, Any]) -> tuple[str, ...]:
     why = [worker["reason"]] if worker["reason"] else []
     if worker["next_try"]:
         why.append(f"next try {worker['next_try']}")
+    if worker["source"]:
+        why += filter(None, [worker["source"]["state"]])
+    elif worker["says"]:
+        why.append(worker["says"])
     if worker["paused"]:
         why.append("paused")
     if not why and worker["last_exit"]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, urlsplit
 
-from pipelined.config import auth_checks, cluster_checks, secrets
+from pipelined.config import auth_checks, cluster_checks, secrets, source_checks
 from pipelined.config.leaves import leaves
 from pipelined.config.problems import Problem, is_host, relative
-from pipelined.config.tree import WORKER_TYPES, Config
+from pipelined.config.tree import SOURCE_TYPES, WORKER_TYPES, Config
 from pipelined.errors import ConfigError
 
 __all__ = ["run", "run_here"]
@@ -133,7 +133,7 @@ def _retries(config: Config) -> Iterator[Problem]:
 
 
 #: Types of which a daemon has one process.
-_SINGLE = ("event-writer", "result-processor", "table-maintenance", "endpoint")
+_SINGLE = (*SOURCE_TYPES, "event-writer", "result-processor", "table-maintenance", "endpoint")
 
 
 def _workers(config: Config) -> Iterator[Problem]:
@@ -183,4 +183,5 @@ _CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _retries,
     _workers,
     _times,
+    source_checks.sources,
 )

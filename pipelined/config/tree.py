@@ -16,6 +16,7 @@ from pipelined.config.sources import Columns, Eventhouse, Eventhub, Sources
 from pipelined.config.work import Breaker, Download, Files, Ingest, Retry, Tables, Upload, Urls
 
 __all__ = [
+    "SOURCE_TYPES",
     "WITHOUT_KAFKA",
     "WORKER_TYPES",
     "Auth",
@@ -82,10 +83,23 @@ def _worker(
     )
 
 
+def _source() -> functools.partial[Worker]:
+    """A source works when it is told of: its pages are of its own section, and it has no window."""
+    return functools.partial(Worker, processes=0, batch_records=1, window_records=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Workers:
     """The worker types, in the order of the flow."""
 
+    eventhouse_poller: Worker = section(
+        _source(),
+        "The Eventhouse → events.raw; processes = 1 enables it. One process works, on one host at a time.",
+    )
+    eventhub_reader: Worker = section(
+        _source(),
+        "The Event Hub → events.raw; processes = 1 enables it. One process works, on one host at a time.",
+    )
     event_ingester: Worker = section(
         _worker(5000, 20000, start_s=300.0),
         "events.raw → events.ingested and download tasks; rebuilds its memory at start.",
@@ -112,6 +126,8 @@ class Workers:
 
 #: Every worker type as it is written on a command line, in the order of the flow.
 WORKER_TYPES: tuple[str, ...] = (
+    "eventhouse-poller",
+    "eventhub-reader",
     "event-ingester",
     "event-writer",
     "retry-scheduler",
@@ -121,6 +137,8 @@ WORKER_TYPES: tuple[str, ...] = (
     "table-maintenance",
     "endpoint",
 )
+#: Those that bring events in from elsewhere. They have no input topic, and run only where they are enabled.
+SOURCE_TYPES: tuple[str, ...] = ("eventhouse-poller", "eventhub-reader")
 #: Those that have nothing to do with Kafka: they are members of no group.
 WITHOUT_KAFKA: tuple[str, ...] = ("table-maintenance", "endpoint")
 

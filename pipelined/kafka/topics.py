@@ -42,6 +42,7 @@ STREAMS: tuple[str, ...] = (
     "checkpoints",
 )
 _TIMEOUT = 15.0
+_COMPACTED_SEGMENT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ def declared(config: Config) -> list[Declared]:
             "max.message.bytes": str(config.kafka.max_message_bytes + room),
             "min.insync.replicas": str(config.topics.min_insync_replicas),
         }
+        if section.compacted:
+            # What is newer than the last closed segment is never compacted, and read whole at a start.
+            settings["segment.bytes"] = str(_COMPACTED_SEGMENT)
         if stream == "events_ingested":
             # The memory for duplicates is as long as this topic reaches back, by the arrivals of events.
             settings |= {"retention.bytes": "-1", "message.timestamp.type": "CreateTime"}

@@ -62,9 +62,11 @@ class Facts(NamedTuple):
     """What a source tells of itself, for metrics and status.
 
     ``queries``: the seconds that each request took, ``throttled``: how many were refused for being too
-    many, ``shortened``: how often a page was asked for again, smaller, because of a limit; these three
-    since facts were last asked for. ``now``: the source's own clock as far as it is known, None otherwise.
-    ``token_expires``: when the present login ends (seconds since the epoch), None where there is none.
+    many, ``shortened``: how often a page was asked for again, smaller, because of a limit, ``lost``: events
+    that were removed at the source before they were read, ``reconnected``: how often a connection was made
+    anew because nothing came although something waited; these five since facts were last asked for.
+    ``now``: the source's own clock, where a request since told it. ``token_expires``: when the present
+    login ends (seconds since the epoch), None where there is none.
     ``fallback``: why it works in a lesser way than it should, in words; "": it does not.
     """
 
@@ -74,6 +76,8 @@ class Facts(NamedTuple):
     now: float | None = None
     token_expires: float | None = None
     fallback: str = ""
+    lost: int = 0
+    reconnected: int = 0
 
 
 class Source(Protocol):

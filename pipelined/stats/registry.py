@@ -8,61 +8,17 @@ are added to every series when it is rendered.
 
 from __future__ import annotations
 
-import enum
+import functools
 import hashlib
-from dataclasses import dataclass
+
+from pipelined.stats.metric import RECORDS, SECONDS, Kind, Metric, declare
+from pipelined.stats.source_metrics import SOURCE_METRICS
 
 __all__ = ["METRICS", "SOURCES", "Kind", "Metric", "schema_hash"]
 
 
-class Kind(enum.StrEnum):
-    """The Prometheus type of a metric."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-RECORDS = (1.0, 10.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0, 20000.0, 50000.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric. ``label`` is its own label, whose ``values`` are all known beforehand."""
-
-    name: str
-    kind: Kind
-    help: str
-    remedy: str
-    label: str = ""
-    values: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
-    @property
-    def words(self) -> int:
-        """How many 8-byte words one slot needs for it: a histogram is its sum and its buckets."""
-        if self.kind is Kind.HISTOGRAM:
-            return len(self.buckets) + 2
-        return max(1, len(self.values))
-
-
 METRICS: list[Metric] = []
-
-
-def _declare(
-    kind: Kind,
-    name: str,
-    help: str,  # noqa: A002
-    remedy: str,
-    label: str = "",
-    values: tuple[str, ...] = (),
-    buckets: tuple[float, ...] = (),
-) -> Metric:
-    metric = Metric("pipelined_" + name, kind, help, remedy, label, values, buckets)
-    METRICS.append(metric)
-    return metric
-
+_declare = functools.partial(declare, METRICS)
 
 #: Values of the header ``source``; whatever else it says is "other".
 SOURCES = ("eventhouse", "eventhub", "local", "other")
@@ -271,93 +227,6 @@ SOURCE_MATCHED = _declare(
     "source",
     SOURCES,
 )
-SOURCE_POLLS = _declare(
-    Kind.COUNTER,
-    "source_polls_total",
-    "Times that a source was asked for a page, by what came of it.",
-    "failed: failures_total has the category, `pipelinectl status` the words. Many empty ones: it is quiet.",
-    "result",
-    ("page", "empty", "failed"),
-)
-SOURCE_QUERY_SECONDS = _declare(
-    Kind.HISTOGRAM,
-    "source_query_seconds",
-    "Time of one request to a source.",
-    "Slow: the service, its capacity, or the network to it.",
-    buckets=SECONDS,
-)
-SOURCE_THROTTLED = _declare(
-    Kind.COUNTER,
-    "source_throttled_total",
-    "Requests that a source refused because there were too many.",
-    "For long: the capacity of the service is used up, by us or by others; poll less often, or buy more.",
-)
-SOURCE_SHORTENED = _declare(
-    Kind.COUNTER,
-    "source_pages_shortened_total",
-    "Pages that a source could not give whole because of a limit, and that were asked for again, smaller.",
-    "Steadily: make the pages smaller in the configuration of the source.",
-)
-SOURCE_POSITION = _declare(
-    Kind.GAUGE,
-    "source_position_timestamp_seconds",
-    "The position in the source as a time, by the source's clock: what came until then is taken; 0: unknown.",
-    "Standing still while source_waiting is 1: see `pipelinectl status`.",
-)
-SOURCE_CLOCK = _declare(
-    Kind.GAUGE,
-    "source_clock_timestamp_seconds",
-    "The source's own clock when it last told it, 0: it never did.",
-    "Far from ours: one of the two clocks is wrong; nothing is lost by that.",
-)
-SOURCE_DELAY = _declare(
-    Kind.GAUGE,
-    "source_delay_seconds",
-    "How far the position lies behind the source's clock.",
-    "Growing: it is held back, cannot be read, or brings more than is taken; see `pipelinectl status`.",
-)
-SOURCE_RATE = _declare(
-    Kind.GAUGE,
-    "source_rate_rows",
-    "Rows a second that the source brought lately.",
-    "0 while source_waiting is 1: see `pipelinectl status`.",
-)
-SOURCE_WAITING = _declare(
-    Kind.GAUGE,
-    "source_waiting",
-    "1 while rows are known to wait behind the position; 0: the source has nothing new, or is not asked.",
-    "1 for long with source_rate_rows at 0: see `pipelinectl status`, which says what stands in the way.",
-)
-SOURCE_HELD = _declare(
-    Kind.GAUGE,
-    "source_held",
-    "1 while nothing is read because the stages behind are too far behind (sources.pause_lag).",
-    "The pipeline is slower than the source: see which worker is slow, or add processes.",
-)
-SOURCE_LAG = _declare(
-    Kind.GAUGE,
-    "source_stages_lag_records",
-    "The lag that decides whether the source is held: the largest of sources.pause_stages.",
-    "At sources.pause_lag the source is held.",
-)
-SOURCE_REFUSED = _declare(
-    Kind.GAUGE,
-    "source_refused",
-    "1 while the source waits for an operator: what it needs is decided or mended by nobody else.",
-    "`pipelinectl status` and the log say what.",
-)
-SOURCE_FALLBACK = _declare(
-    Kind.GAUGE,
-    "source_fallback",
-    "1 while the source is read in a lesser way than it should be.",
-    "`pipelinectl status` and the log say why.",
-)
-SOURCE_TOKEN = _declare(
-    Kind.GAUGE,
-    "source_token_expiry_timestamp_seconds",
-    "When the present login at the source ends; 0: there is none.",
-    "In the past: the login cannot be renewed; the log says why.",
-)
 LAST_PROGRESS = _declare(
     Kind.GAUGE,
     "last_progress_timestamp_seconds",
@@ -405,6 +274,9 @@ LOOP_SECONDS = _declare(
     "state",
     ("idle", "work", "commit", "paused"),
 )
+
+#: Those of pipelined/stats/source_metrics.py.
+METRICS += SOURCE_METRICS
 
 
 def schema_hash() -> int:

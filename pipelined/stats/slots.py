@@ -4,6 +4,9 @@ A slot is two pages: the child writes the first (its state and its metrics), the
 the supervisor knows of it). Every value is an aligned 8-byte word, written by one native store through a
 ``memoryview`` cast, so that a reader never sees half of one; there is no lock that a killed process could
 keep. Nothing is reset when a child restarts: its counters go on. Why: docs/why/counters.md.
+
+One line of text is longer than a word. Before it stands a number that is odd while the text is written, and
+another one afterwards, so that a reader sees the whole of it or looks again.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ _HEADER_WORDS = 16
 #: The words, of 64 bits each, that say which partitions a worker has.
 _HELD = range(8, 16)
 _WORD = (1 << 64) - 1
+#: The word before the text, which takes the rest of the page.
+_TEXT = 448
+_TEXT_BYTES = _PAGE - 8 * (_TEXT + 1)
 _MAGIC = 0x70697065_6C696E65  # "pipeline"
 
 _offsets: dict[str, int] = {}
@@ -35,7 +41,7 @@ _used = _HEADER_WORDS
 for _metric in METRICS:
     _offsets[_metric.name] = _used
     _used += _metric.words
-assert _used <= _WORDS, f"{_used} words of metrics do not fit a page of {_WORDS}"
+assert _used <= _TEXT, f"{_used} words of metrics do not fit the {_TEXT} before the text"
 
 
 class WorkerState(enum.IntEnum):
@@ -56,6 +62,8 @@ class Child:
     def __init__(self, page: memoryview) -> None:
         self._words = page.cast("Q")
         self._floats = page.cast("d")
+        self._text = page[8 * (_TEXT + 1) :]
+        self._said = ""
 
     def begin(self, pid: int) -> None:
         """A process takes the slot over: gauges start at zero, counters go on."""
@@ -65,6 +73,8 @@ class Child:
                 words[_offsets[metric.name]] = 0
         words[5] = words[3] = 0
         self.hold(())
+        words[_TEXT] += words[_TEXT] % 2  # a predecessor may have died while it wrote
+        self._write("")
         words[2] = time.monotonic_ns()
         words[1] += 1
         words[0] = pid
@@ -81,6 +91,26 @@ class Child:
     def publish(self, number: int) -> None:
         """One number of the worker's own for the status, such as the port it listens on."""
         self._words[5] = number
+
+    def say(self, text: str) -> None:
+        """One line for the status, cut where it is too long: what the worker does, or what keeps it."""
+        if text != self._said:
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        self._said = text
+        self._words[_TEXT] += 1
+        self._text[:] = text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0")
+        self._words[_TEXT] += 1
+
+    @property
+    def says(self) -> str:
+        """What the worker last said; "" also where it died while it spoke."""
+        for _ in range(100):
+            before, text = self._words[_TEXT], bytes(self._text)
+            if before % 2 == 0 and self._words[_TEXT] == before:
+                return text.rstrip(b"\0").decode(errors="ignore")
+        return ""
 
     def hold(self, partitions: Iterable[int]) -> None:
         """The numbers of the partitions of its input that the worker has now, as far as 511."""

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipelined import __version__
+from pipelined.config.tree import SOURCE_TYPES
 from pipelined.errors import ExitCode
-from pipelined.stats import registry
+from pipelined.stats import registry, source_metrics
 from pipelined.stats.slots import SharedStats, Slot, WorkerState
 
 __all__ = ["ALIVE", "document", "exit_in_words"]
@@ -108,9 +109,28 @@ def _worker(slot: Slot, reason: str | None) -> dict[str, Any]:
         "records_out": child.counter(registry.RECORDS_OUT),
         "in_flight": int(child.gauge(registry.IN_FLIGHT)) if alive else 0,
         "lag": int(child.gauge(registry.LAG)) if alive else None,
+        "says": child.says if alive else "",
         "paused": alive and child.gauge(registry.PAUSED) > 0,
         "failures": _by_label(slot, registry.FAILURES),
         "dead_letters": _by_label(slot, registry.DEAD_LETTERS),
+        "source": _source(slot, alive) if slot.worker in SOURCE_TYPES else None,
+    }
+
+
+def _source(slot: Slot, alive: bool) -> dict[str, Any]:
+    """How far a source is read. ``position`` and ``token_expires`` are null where they are not known."""
+    gauge = slot.child.gauge
+    position = gauge(source_metrics.POSITION) if alive else 0.0
+    return {
+        "state": slot.child.says.partition(":")[0] if alive else "",
+        "position": _time(position),
+        "delay_s": round(gauge(source_metrics.DELAY), 3) if position else None,
+        "rows_per_second": round(gauge(source_metrics.RATE), 2) if alive else 0.0,
+        "waiting": alive and gauge(source_metrics.WAITING) > 0,
+        "held": alive and gauge(source_metrics.HELD) > 0,
+        "refused": alive and gauge(source_metrics.REFUSED) > 0,
+        "fallback": alive and gauge(source_metrics.FALLBACK) > 0,
+        "token_expires": _time(gauge(source_metrics.TOKEN) if alive else 0.0),
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelined.config import Config
-from pipelined.config.tree import WITHOUT_KAFKA
+from pipelined.config.tree import SOURCE_TYPES, WITHOUT_KAFKA
 from pipelined.crashpoints import Point, crashpoint, enter
 from pipelined.errors import UnavailableError
 from pipelined.fetch.policy import UrlPolicy
@@ -26,6 +26,7 @@ from pipelined.lake import schemas
 from pipelined.lake.maintenance import Maintenance
 from pipelined.lake.tables import sink, source
 from pipelined.logs.setup import setup
+from pipelined.sources.contract import Source
 from pipelined.stages.contract import Record, Stage, Stream
 from pipelined.stages.download import DownloadStage
 from pipelined.stages.events_table import EventRows
@@ -42,6 +43,7 @@ from pipelined.workers.nearby import NearRouter, Neighbours
 from pipelined.workers.office import in_turn
 from pipelined.workers.routing import Router
 from pipelined.workers.runtime import Runtime
+from pipelined.workers.source import run_source
 from pipelined.workers.tables import CommitObserver, Converted, TableRuntime
 
 __all__ = ["HEAVY_MODULES", "run_worker"]
@@ -62,7 +64,7 @@ HEAVY_MODULES: tuple[str, ...] = (
 )
 
 #: What one host at a time does.
-_IN_TURN = ("event-writer", "result-processor")
+_IN_TURN = (*SOURCE_TYPES, "event-writer", "result-processor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def _leave(place: _Place) -> None:
     """Stopped for good: let others have the partitions now. A broker that is away is no reason to fail."""
     names = Names(place.config)
     instance = names.instance(place.worker_type, place.index)
-    groups = [names.group(place.worker_type)]
+    groups = [] if place.worker_type in SOURCE_TYPES else [names.group(place.worker_type)]
     if place.worker_type in _IN_TURN:
         groups.append(election_group(place.config, place.worker_type))
     for group in groups:
@@ -161,6 +163,22 @@ def _topics_fit(place: _Place) -> bool:
         else:
             return True
     return False
+
+
+def _eventhouse_poller(place: _Place) -> None:
+    from pipelined.sources.eventhouse import EventhouseSource
+
+    _run_source(place, EventhouseSource)
+
+
+def _eventhub_reader(place: _Place) -> None:
+    from pipelined.sources.eventhub import EventhubSource
+
+    _run_source(place, EventhubSource)
+
+
+def _run_source(place: _Place, make: Callable[[Config], Source]) -> None:
+    run_source(place.config, place.worker_type, place.index, make, place.slot, place.should_stop)
 
 
 def _event_ingester(place: _Place) -> None:
@@ -249,6 +267,8 @@ def _endpoint(place: _Place) -> None:
 
 
 _BUILDERS: dict[str, Callable[[_Place], None]] = {
+    "eventhouse-poller": _eventhouse_poller,
+    "eventhub-reader": _eventhub_reader,
     "event-ingester": _event_ingester,
     "event-writer": _event_writer,
     "retry-scheduler": _retry_scheduler,

@@ -26,11 +26,14 @@ def in_turn(
     stats: Child,
     should_stop: Callable[[], bool],
     work: Callable[[Callable[[], bool]], None],
+    *,
+    grouped: bool = True,
 ) -> None:
     """Call ``work`` whenever it is this host's turn, until told to stop.
 
     ``work`` gets what tells it to stop: also when the turn is over. It returns with its group left to the
-    session timeout, as a worker that is restarted wants it; between two turns it leaves at once.
+    session timeout, as a worker that is restarted wants it; between two turns it leaves at once. ``grouped``
+    is False where the work is not done as a member of the worker type's group.
     """
     said = False
     with Election(config, worker_type, index) as election:
@@ -38,14 +41,16 @@ def in_turn(
             stats.beat()
             if election.wait(_WAIT_S):
                 _logger.info("it is this host's turn", extra={"group": election.group})
+                stats.say("")
                 with election.term() as lasts:
                     work(lambda: should_stop() or not lasts())
                 said = False
-                if not should_stop():
+                if grouped and not should_stop():
                     _make_room(config, worker_type, index, stats)
             elif not said and election.joined:
                 said = True
                 stats.ready()
+                stats.say("stands by: another host does this work")
                 _logger.info("stands by: another host does this work", extra={"group": election.group})
 
 

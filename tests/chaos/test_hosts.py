@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 from cable import Cable
 
-from flow import Flow, event, trace_ids
-from pipelined.config import WORKER_TYPES
+from flow import RUNNING, Flow, event, trace_ids
 from pipelined.ledger import Balance
 from pipelined.local.fileserver import file_path
 from waiting import until
@@ -28,7 +27,7 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("own-kafka")]
 CHUNK = 40
 IN_TURN = {"event-writer", "result-processor"}  # one host commits to a table, the others stand by
 PARTITIONS = {"retry-scheduler": 2}  # one for each tier
-KAFKA_TYPES = frozenset(WORKER_TYPES) - {"table-maintenance", "endpoint"}
+KAFKA_TYPES = frozenset(RUNNING) - {"table-maintenance", "endpoint"}
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flow import Flow, event, trace_ids
-from pipelined.config import WORKER_TYPES
+from flow import RUNNING, Flow, event, trace_ids
 from pipelined.local.fileserver import file_path
 from waiting import until
 
@@ -69,7 +68,7 @@ def test_with_each_worker_and_the_daemon_killed_once_the_ledger_balances(flow: F
     with ThreadPoolExecutor(1) as pool:
         feeding = pool.submit(feed, flow, seed, end)
         try:
-            for name in rng.sample(WORKER_TYPES, len(WORKER_TYPES)):
+            for name in rng.sample(RUNNING, len(RUNNING)):
                 time.sleep(rng.uniform(0.05, 0.5))  # the moment is the point of it
                 kill_worker(flow, name)
             time.sleep(rng.uniform(0.05, 0.5))

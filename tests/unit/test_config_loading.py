@@ -57,6 +57,16 @@ WITH: dict[str, dict[str, Any]] = {
     "topics.events_ingested.partitions": {"topics.events_raw.partitions": 7},
     "workers.table_maintenance.batch_records": {"workers.table_maintenance.window_records": 2},
     "workers.endpoint.batch_records": {"workers.endpoint.window_records": 2},
+    "workers.eventhouse_poller.batch_records": {"workers.eventhouse_poller.window_records": 2},
+    "workers.eventhub_reader.batch_records": {"workers.eventhub_reader.window_records": 2},
+    "workers.eventhouse_poller.processes": {
+        "eventhouse.url": "https://x.kusto.fabric.microsoft.com",
+        "eventhouse.database": "d",
+    },
+    "workers.eventhub_reader.processes": {
+        "eventhub.bootstrap": "x.servicebus.windows.net:9093",
+        "eventhub.topic": "events",
+    },
 }
 # Keys whose every other value is refused: seen, but never let through.
 REFUSED = {

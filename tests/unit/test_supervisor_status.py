@@ -56,6 +56,7 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
     child.set(registry.LAG, 40)
     child.set(registry.IN_FLIGHT, 2)
     child.set(registry.PAUSED, 1)
+    child.say("stands by: another host does this work")
     told = document(stats, pid=4711)
     assert (told["pid"], told["state"], len(told["workers"])) == (4711, "running", 2)
     worker = told["workers"][0]
@@ -76,9 +77,11 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
         "records_out": 5,
         "in_flight": 2,
         "lag": 40,
+        "says": "stands by: another host does this work",
         "paused": True,
         "failures": {"transient": 2},
         "dead_letters": {"poison": 1},
+        "source": None,
     }
     assert json.loads(json.dumps(told)) == told
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelined.config import WORKER_TYPES
+from flow import RUNNING
 
 __all__ = ["KILLS", "RATE", "SESSION_S", "TROUBLES", "Plan", "Step", "draw"]
 
@@ -134,7 +134,7 @@ class Plan:
 def draw(seed: int, minutes: float, brokers: int, hosts: int, rate: float = RATE) -> Plan:
     """The plan of these arguments: the same for the same ones. The rate changes nothing in it."""
     rng = random.Random(f"{seed}/{brokers}/{hosts}")
-    hangs = tuple({name: rng.choice(HANGS) for name in WORKER_TYPES} for _ in range(hosts))
+    hangs = tuple({name: rng.choice(HANGS) for name in RUNNING} for _ in range(hosts))
     dealer = _Dealer(rng, brokers, hosts)
     end = 60.0 * minutes - QUIET_END
     steps = [*dealer.kills(end), *dealer.troubles(end)]
@@ -166,7 +166,7 @@ class _Dealer:
         cards = [kind for kind, (_, one, many) in KILLS.items() for _ in range(many if three else one)]
         if self._hosts == 1:
             cards = [kind for kind in cards if kind != "host"]
-        kinds, names = _deck(rng, cards), _deck(rng, WORKER_TYPES)
+        kinds, names = _deck(rng, cards), _deck(rng, RUNNING)
         at = QUIET_BEGIN
         while (at := at + rng.uniform(*KILL_GAP)) < end:
             kind, host = next(kinds), rng.randrange(self._hosts)
@@ -194,7 +194,7 @@ class _Dealer:
             kind = next(kinds)
             seconds = round(rng.uniform(*TROUBLES[kind][2:]), 2)
             host = rng.randrange(self._hosts)
-            name = rng.choice([name for name in WORKER_TYPES if name != "endpoint"])
+            name = rng.choice([name for name in RUNNING if name != "endpoint"])
             broker, times = rng.randrange(self._brokers), rng.randint(2, 3)
             topic, more, step = rng.choice(GROWING), rng.randint(1, 2), rng.choice(CLOCK_STEPS)
             size = 0.0
