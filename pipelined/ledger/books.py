@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pipelined.ledger.content import Item, item_of_event, item_of_message
+from pipelined.ledger.content import Item, item_of_event, item_of_record
 from pipelined.ledger.evidence import Origin
 from pipelined.ledger.identity import (
     Key,
@@ -173,10 +173,11 @@ class Books:
     def _deliver(self, record: Record, document: dict[str, Any] | None) -> None:
         source = record.headers.get("source", "")
         self.by_source[source] += 1
-        if source in self.delivered:
-            # A row has no bytes of its own, only what it says.
-            item_of = item_of_event if source == "eventhouse" else item_of_message
-            self.delivered[source][item_of(document, record.value)] += 1
+        if source == "eventhouse" and source in self.delivered:
+            self.delivered[source][item_of_event(document, record.value)] += 1
+        elif source in self.delivered:
+            from_array = "origin_item" in record.headers
+            self.delivered[source][item_of_record(document, record.value, from_array=from_array)] += 1
 
     def _claim(self, record: Record, event: Event, trace_id: str, urls: list[str]) -> None:
         if not urls:

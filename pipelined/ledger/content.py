@@ -1,7 +1,7 @@
 """What an event says, whichever way it is written: how a row of a table is known again on ``events.raw``.
 
 A row has five columns and no bytes of its own: what its source made of it is held against it by what
-both say. A message of an Event Hub is its bytes.
+both say. A message of an Event Hub is its bytes, or several events: some senders put many into an array.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelined.ledger.identity import Key, key_of, text_of, trace_id_of
+from pipelined.ledger.identity import Key, key_of, parse, text_of, trace_id_of
 
-__all__ = ["FIELDS", "Item", "item_of_event", "item_of_message"]
+__all__ = ["FIELDS", "Item", "item_of_event", "item_of_record", "items_of_message"]
 
 #: The fields of the source event; the columns of a table in this order.
 FIELDS = ("type", "version", "utcDateTime", "traceId", "data")
@@ -21,6 +21,7 @@ FIELDS = ("type", "version", "utcDateTime", "traceId", "data")
 #: One thing delivered: the key of its trace id, where it has one, and a hash of what it says.
 Item = tuple[Key | None, int]
 
+_BOM = b"\xef\xbb\xbf"
 _ZONE = re.compile(r"(?:[zZ]|[+-]00:?00)$")
 
 
@@ -39,10 +40,24 @@ def item_of_event(event: Mapping[str, Any] | None, value: bytes = b"") -> Item:
     return (key_of(trace_id) if trace_id else None), hash(json.dumps(told, sort_keys=True))
 
 
-def item_of_message(event: Mapping[str, Any] | None, value: bytes) -> Item:
-    """The item of a message: its bytes, and the key of the event in them."""
+def items_of_message(value: bytes) -> list[Item]:
+    """The items of a message: itself, or each of the objects of a JSON array of them."""
+    text = value.removeprefix(_BOM)
+    if text.lstrip()[:1] == b"[":
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if found and all(isinstance(each, dict) for each in found):
+            return [item_of_record(each, b"", from_array=True) for each in found]
+    return [item_of_record(parse(text), text)]
+
+
+def item_of_record(event: Mapping[str, Any] | None, value: bytes, *, from_array: bool = False) -> Item:
+    """The item of what a message brought: its bytes, or, as part of an array, what it says."""
     trace_id = trace_id_of({"traceId": event.get("traceId")}) if event else None
-    return (key_of(trace_id) if trace_id else None), hash(value)
+    told: object = json.dumps(event, sort_keys=True) if from_array else value.removeprefix(_BOM)
+    return (key_of(trace_id) if trace_id else None), hash(told)
 
 
 def _text(value: object) -> str:

@@ -14,8 +14,7 @@ from pipelined.config.secrets import resolve
 from pipelined.config.tree import Config, Eventhub
 from pipelined.errors import RecordError, UnavailableError
 from pipelined.ledger.connection import Connection, Place, is_end, is_missing, receive
-from pipelined.ledger.content import Item, item_of_message
-from pipelined.ledger.identity import parse
+from pipelined.ledger.content import Item, items_of_message
 
 __all__ = ["EventhubReader"]
 
@@ -94,9 +93,9 @@ class EventhubReader:
                 self._at[place] = message.offset()
                 continue
             self._at[place] = message.offset() + 1
-            self._count += 1
-            value = message.value() or b""
-            self._held[item_of_message(parse(value), value)] += 1
+            found = items_of_message(message.value() or b"")
+            self._count += len(found)
+            self._held.update(found)
         return len(messages)
 
 

@@ -14,10 +14,9 @@ import realparts
 from flow import event, trace_ids
 from pipelined.config import Config, load
 from pipelined.errors import UnavailableError
-from pipelined.ledger.content import Item, item_of_event, item_of_message
+from pipelined.ledger.content import Item, item_of_event, items_of_message
 from pipelined.ledger.eventhouse import EventhouseReader
 from pipelined.ledger.eventhub import EventhubReader
-from pipelined.ledger.identity import parse
 from pipelined.local.feeds import feeds_of, share
 from pipelined.local.generator import Day
 from pipelined.local.table_rows import table_row
@@ -64,9 +63,9 @@ def test_both_are_fed_the_same_day_and_hold_exactly_their_share_of_it(config: Co
         held = Counter(table.items())
         # A datetime column writes times anew, so the contents are those of the column, not of the line.
         assert Counter(map(key_of, held.elements())) == Counter(key_of(item_of_event(r)) for r in rows)
-        messages = list(share(file, 3, EVENTHUB))
+        messages = [item for value in share(file, 3, EVENTHUB) for item in items_of_message(value)]
         assert hub.catch_up() == len(messages)
-        assert Counter(hub.items()) == Counter(item_of_message(parse(value), value) for value in messages)
+        assert Counter(hub.items()) == Counter(messages)
         assert not any((table.repeats, table.begins_anywhere, hub.forgets, hub.begins_anywhere))
     finally:
         table.close()

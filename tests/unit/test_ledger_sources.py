@@ -12,7 +12,7 @@ import pytest
 
 from pipelined.ledger.balance import Balance
 from pipelined.ledger.books import Books, Record
-from pipelined.ledger.content import Item, item_of_event, item_of_message
+from pipelined.ledger.content import Item, item_of_event, items_of_message
 from pipelined.ledger.evidence import AttachmentRow, FoundFile, Origin
 from pipelined.ledger.identity import Key, parse
 from pipelined.ledger.judging import judge_books
@@ -57,27 +57,27 @@ class World:
 
     def __init__(self) -> None:
         self.sources = {name: FakeSource(name) for name in (TABLE, HUB)}
-        self.raw: list[tuple[bytes, str]] = []
+        self.raw: list[tuple[bytes, dict[str, str]]] = []
 
     def row(self, told: dict[str, Any]) -> None:
         self.sources[TABLE].held.append(item_of_event(told))
 
     def message(self, value: bytes) -> None:
-        self.sources[HUB].held.append(item_of_message(parse(value), value))
+        self.sources[HUB].held += items_of_message(value)
 
-    def take(self, source: str, told: dict[str, Any] | bytes) -> None:
+    def take(self, source: str, told: dict[str, Any] | bytes, **headers: str) -> None:
         value = told if isinstance(told, bytes) else json.dumps(told).encode()
-        self.raw.append((value, source))
+        self.raw.append((value, {"source": source} | headers))
 
     def judge(self) -> Balance:
         books = Books("xact.events.raw", "xact.downloads.results", self.sources)
         self.rows: list[str] = []
-        for offset, (value, source) in enumerate(self.raw):
-            books.add(Record("events_raw", 0, offset, value, {"source": source} if source else {}))
+        for offset, (value, headers) in enumerate(self.raw):
+            books.add(Record("events_raw", 0, offset, value, headers))
             found = (parse(value) or {}).get("traceId")
             if not found:
-                headers = {"topic": "xact.events.raw", "partition": "0", "offset": str(offset)}
-                dead = {f"dlq_origin_{name}": text for name, text in headers.items()}
+                place = {"topic": "xact.events.raw", "partition": "0", "offset": str(offset)}
+                dead = {f"dlq_origin_{name}": text for name, text in place.items()}
                 books.add(Record("events_dlq", 0, offset, value, dead))
             elif found.lower() not in self.rows:
                 books.add(Record("events_ingested", 0, offset, value, {}))
@@ -196,6 +196,23 @@ def test_how_a_row_is_written_makes_no_difference(world: World) -> None:
     world.row(event(5, version=None, data='{"n": 1.50, "note": "\\u00fc"}', traceId=trace(5).upper()))
     changed = event(5, version="", utcDateTime="2026-01-05 14:22:31.4800000+00:00")
     world.take(TABLE, dict(reversed(changed.items())))
+    assert world.judge().balanced
+
+
+def test_the_events_of_an_array_are_each_held_against_what_became_of_them(world: World) -> None:
+    world.message(b"\xef\xbb\xbf" + json.dumps([event(5), event(6)], indent=1).encode())
+    world.take(HUB, event(5), origin_item="0")
+    assert world.judge().difference_kinds == {"source_missing": 1}
+    world.take(HUB, dict(reversed(event(6).items())), origin_item="1")
+    for odd in (b"[]", b"[1]", b'[{"traceId":"a"}, 2]', b"[{"):
+        world.message(odd)
+        world.take(HUB, odd)
+    assert world.judge().balanced
+
+
+def test_a_byte_order_mark_may_go(world: World) -> None:
+    world.message(b"\xef\xbb\xbf" + json.dumps(event(5)).encode())
+    world.take(HUB, event(5))
     assert world.judge().balanced
 
 
