@@ -50,8 +50,9 @@ _ADVICE = {
     "53003": "Conditional Access forbids it",
 }
 _NUMBER = re.compile(r"AADSTS(\d+)")
-#: Answers that pass by themselves.
+#: Answers that pass by themselves; what gives a machine its identity says 404 and 410 while it is restarted.
 _DOWN = frozenset({408, 425, 429})
+_MACHINE_DOWN = _DOWN | {404, 410}
 
 
 class _Session(requests.Session):
@@ -76,16 +77,17 @@ class _Session(requests.Session):
 class _Login:
     """One login: what msal answers or raises becomes a token or an error of ours."""
 
-    def __init__(self, section: str, who: str) -> None:
+    def __init__(self, section: str, who: str, *, machine: bool = False) -> None:
         self._section = section
         self._who = who
+        self._machine = machine
+        self._down = _MACHINE_DOWN if machine else _DOWN
 
-    def run(
-        self, ask: Callable[[_Session], Any], hidden: Iterable[str] = (), *, proxies: bool = True
-    ) -> Grant:
+    def run(self, ask: Callable[[_Session], Any], hidden: Iterable[str] = ()) -> Grant:
         """The token that ``ask`` gets through a session; ``hidden`` must not be seen in any error."""
         with _Session() as session:
-            session.trust_env = proxies
+            # What gives a machine its identity is on it or on its link: no proxy is between.
+            session.trust_env = not self._machine
             try:
                 answer = ask(session)
             except RecordError:
@@ -105,7 +107,7 @@ class _Login:
     def _failure(self, session: _Session, said: str, hidden: Iterable[str]) -> RecordError:
         text = brief(said, hidden)
         status = session.status
-        if status in _DOWN or status >= 500 or 0 < status < 400:
+        if status in self._down or status >= 500 or 0 < status < 400:
             return DependencyError(
                 "login_down",
                 f"{self._section}: the login service does not answer as it should (HTTP {status}): {text}",
@@ -213,9 +215,7 @@ class ManagedIdentity:
             return client.acquire_token_for_client(resource=self._resource)
 
         named = f" {self._client_id}" if self._client_id else " of the system"
-        login = _Login(self._section, f"the managed identity{named}")
-        # What gives it is on this very machine or link: no proxy has anything to do with it.
-        return login.run(ask, proxies=False)
+        return _Login(self._section, f"the managed identity{named}", machine=True).run(ask)
 
 
 def _refresh_in(answer: dict[str, Any]) -> float:

@@ -103,11 +103,11 @@ class Renewal:
                     self._condition.wait(None if wait == math.inf else wait)
                 if self._closed:
                     return
-                self._asked = False
             outcome = self._try()
             with self._condition:
                 self._take(outcome)
                 self._logins += 1
+                self._asked = False  # whoever asked meanwhile is served by it as well
                 self._condition.notify_all()
 
     def _try(self) -> Grant | RecordError:
