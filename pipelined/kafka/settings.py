@@ -21,11 +21,15 @@ __all__ = [
     "admin_settings",
     "consumer_settings",
     "host_name",
+    "hub_consumer_settings",
+    "hub_settings",
     "producer_settings",
 ]
 
 #: Room for the reason headers that a dead letter carries beside the original bytes.
 HEADER_ROOM = 65536
+#: What the Event Hub's consumer fetches ahead, at most.
+HUB_QUEUE_KBYTES = 8192
 #: What the supervisor gives a hung worker to write its stacks, and some more.
 _ABORT_S = 10.0
 #: librdkafka takes no more than a day.
@@ -84,11 +88,9 @@ def _delay(seconds: float) -> str:
     return f"{milliseconds}ms"
 
 
-def _connection(config: Config) -> Settings:
-    kafka = config.kafka
-    settings: Settings = {
-        "bootstrap.servers": kafka.bootstrap,
-        "security.protocol": kafka.security_protocol,
+def _client(config: Config) -> Settings:
+    """What every client has, whatever cluster it is for."""
+    return {
         "client.id": f"pipelined-{host_name(config)}",
         "socket.keepalive.enable": True,
         "socket.nagle.disable": True,
@@ -106,6 +108,14 @@ def _connection(config: Config) -> Settings:
         "retry.backoff.ms": 1,
         "retry.backoff.max.ms": 10,
     }
+
+
+def _connection(config: Config) -> Settings:
+    kafka = config.kafka
+    settings = _client(config) | {
+        "bootstrap.servers": kafka.bootstrap,
+        "security.protocol": kafka.security_protocol,
+    }
     if kafka.ca_file:
         settings["ssl.ca.location"] = kafka.ca_file
     if kafka.security_protocol.startswith("SASL"):
@@ -122,7 +132,22 @@ def admin_settings(config: Config) -> Settings:
 
 def consumer_settings(config: Config, group: str, instance: str | None) -> Settings:
     """For a consumer of committed records; with ``instance`` a static member of ``group``."""
-    settings = _connection(config) | {
+    settings = _connection(config) | _reading(config, group)
+    if instance is not None:
+        settings |= {
+            "group.instance.id": instance,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": round(config.kafka.session_timeout_s * 1000),
+            "max.poll.interval.ms": _patience_ms(config),
+            # With the default of 3000 a member that joins late waits seconds for its share.
+            "heartbeat.interval.ms": 1000 if config.kafka.session_timeout_s >= 3 else 300,
+        }
+    return settings
+
+
+def _reading(config: Config, group: str) -> Settings:
+    """How committed records are read, by offsets that we keep."""
+    return {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -144,16 +169,6 @@ def consumer_settings(config: Config, group: str, instance: str | None) -> Setti
         # The end of a partition is told: its last offsets may be transaction markers, which no record shows.
         "enable.partition.eof": True,
     }
-    if instance is not None:
-        settings |= {
-            "group.instance.id": instance,
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": round(config.kafka.session_timeout_s * 1000),
-            "max.poll.interval.ms": _patience_ms(config),
-            # With the default of 3000 a member that joins late waits seconds for its share.
-            "heartbeat.interval.ms": 1000 if config.kafka.session_timeout_s >= 3 else 300,
-        }
-    return settings
 
 
 def _patience_ms(config: Config) -> int:
@@ -182,3 +197,51 @@ def producer_settings(config: Config, transactional_id: str) -> Settings:
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 1 << 20,
     }
+
+
+def hub_settings(config: Config, login: Settings) -> Settings:
+    """For a client of the Event Hub, a cluster that is not ours; ``login`` is how to log in there.
+
+    What differs from our own cluster is what Microsoft recommends for clients of Event Hubs, or what a
+    service far away asks for.
+    """
+    hub = config.eventhub
+    settings = _client(config) | {
+        "bootstrap.servers": hub.bootstrap,
+        "security.protocol": hub.security_protocol,
+        # A connection that rests for four minutes is dropped on the way, without a word to either side.
+        "connections.max.idle.ms": 180_000,
+        "metadata.max.age.ms": 180_000,
+        # It answers late when it throttles, and takes 60 s for the least that a client should wait.
+        "socket.timeout.ms": 60_000,
+        # Its own gateway, and many clients: gentler than with brokers of ours.
+        "reconnect.backoff.ms": 200,
+        "reconnect.backoff.max.ms": 5_000,
+        "retry.backoff.ms": 100,
+        "retry.backoff.max.ms": 1_000,
+        # Metrics of ours are none of its business, and it has no use for them.
+        "enable.metrics.push": False,
+    }
+    if hub.ca_file:
+        settings["ssl.ca.location"] = hub.ca_file
+    return settings | login
+
+
+def hub_consumer_settings(config: Config, login: Settings) -> Settings:
+    """For the consumer of the Event Hub: no member of its group, which is told how far it is."""
+    return (
+        hub_settings(config, login)
+        | _reading(config, config.eventhub.group)
+        | {
+            "topic.metadata.refresh.interval.ms": 30_000,
+            # Nobody's member: a pause of any length is no reason to lose anything. The session's timeout is
+            # how long a client that goes away waits for a group that does not answer.
+            "max.poll.interval.ms": round(_MOST_PATIENCE_S * 1000),
+            "session.timeout.ms": 1_000,
+            "heartbeat.interval.ms": 300,
+            # Two pages, what is fetched ahead, and what is being sent make up the memory of a reader.
+            "queued.max.messages.kbytes": min(HUB_QUEUE_KBYTES, config.kafka.fetch_queue_kbytes),
+            "fetch.message.max.bytes": 1 << 20,
+            "fetch.max.bytes": 4 << 20,
+        }
+    )

@@ -43,8 +43,9 @@ class Cluster:
 
     Without ``directory`` the data is in a temporary folder that goes with the cluster; with it the data stays
     there and the next start goes on with it. ``sasl`` adds a SASL_SSL listener that presents itself as an
-    Event Hub does. The brokers never outlive this process, however it ends. ``cache`` and ``progress`` as
-    in ``ensure_kafka``; ``draw`` chooses the ports.
+    Event Hub does; with one node, ``told_port`` is where its clients are sent to, for something in between
+    (``sasl_bootstrap`` is the listener itself). The brokers never outlive this process, however it ends.
+    ``cache`` and ``progress`` as in ``ensure_kafka``; ``draw`` chooses the ports.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Cluster:
         *,
         nodes: int = 1,
         sasl: bool = False,
+        told_port: int | None = None,
         directory: Path | None = None,
         cache: Path | None = None,
         progress: Progress | None = None,
@@ -62,6 +64,7 @@ class Cluster:
         self.nodes: list[Node] = []
         self._count = nodes
         self._with_sasl = sasl
+        self._told_port = told_port
         self._directory = directory
         self._cache = cache
         self._progress = progress
@@ -118,7 +121,7 @@ class Cluster:
             state = self._state(folder)
             if self._with_sasl:
                 certificate = make_certificate(folder, installation.java)
-                self._sasl = Sasl(certificate, state["connection_string"])
+                self._sasl = Sasl(certificate, state["connection_string"], self._told_port)
             self.nodes = [
                 Node(index, folder / f"node-{index}", self._guard, installation)
                 for index in range(self._count)

@@ -18,10 +18,16 @@ MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Sasl:
-    """The SASL_SSL listener as an Event Hub presents itself: the password is a connection string."""
+    """The SASL_SSL listener as an Event Hub presents itself.
+
+    PLAIN, with a connection string as the password, or OAUTHBEARER: the broker's own validator of unsigned
+    tokens looks at their times and their subject, and at nothing else.
+    """
 
     certificate: Certificate
     connection_string: str
+    #: The port that clients are told, where something stands between them and the listener.
+    told_port: int | None = None
 
 
 def server_properties(
@@ -30,19 +36,20 @@ def server_properties(
     """The properties of node number ``node`` (from 0) of a cluster whose nodes have ``ports``."""
     mine = ports[node]
     listeners = {"PLAINTEXT": mine.plain, "CONTROLLER": mine.controller}
+    told = {"PLAINTEXT": mine.plain}
     if sasl:
         listeners["SASL_SSL"] = mine.sasl
+        told["SASL_SSL"] = sasl.told_port or mine.sasl
     replicas = min(len(ports), 3)
     in_sync = "2" if replicas == 3 else "1"
-    addresses = {name: f"{name}://127.0.0.1:{port}" for name, port in listeners.items()}
     properties = {
         "process.roles": "broker,controller",
         "node.id": str(node),
         "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{p.controller}" for n, p in enumerate(ports)),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
-        "listeners": ",".join(addresses.values()),
-        "advertised.listeners": ",".join(url for name, url in addresses.items() if name != "CONTROLLER"),
+        "listeners": _addresses(listeners),
+        "advertised.listeners": _addresses(told),
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",
@@ -73,16 +80,24 @@ def server_properties(
     }
     if sasl:
         login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        bearer = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
         properties |= {
-            "sasl.enabled.mechanisms": "PLAIN",
+            "sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER",
             "listener.name.sasl_ssl.plain.sasl.jaas.config": (
                 f'{login} user_{SASL_USER}="{sasl.connection_string}";'
+            ),
+            "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": (
+                f'{bearer} unsecuredLoginStringClaim_sub="broker";'
             ),
             "ssl.keystore.type": "PKCS12",
             "ssl.keystore.location": str(sasl.certificate.keystore),
             "ssl.keystore.password": sasl.certificate.password,
         }
     return properties
+
+
+def _addresses(ports: dict[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
 def log4j_properties(log: Path) -> dict[str, str]:

@@ -6,9 +6,35 @@ import hashlib
 import re
 from binascii import unhexlify
 
-__all__ = ["canonical", "identity"]
+import msgspec
+
+from pipelined.errors import PoisonError
+from pipelined.messages.codec import UNREADABLE, to_text
+
+__all__ = ["canonical", "event_key", "identity"]
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class _TraceId(msgspec.Struct):
+    traceId: object = None  # noqa: N815 - the field's name at the source
+
+
+_decode = msgspec.json.Decoder(_TraceId).decode
+
+
+def event_key(value: bytes | msgspec.Raw) -> bytes:
+    """The key of an event as a source has it, JSON: its canonical trace id.
+
+    Raises PoisonError for what has none, or is no JSON object. Nothing else of the event is judged.
+    """
+    try:
+        trace_id = to_text(_decode(value).traceId)
+    except UNREADABLE as error:
+        raise PoisonError("unreadable", f"not a JSON object: {error}") from error
+    if not trace_id:
+        raise PoisonError("no_trace_id", "no traceId")
+    return canonical(trace_id).encode()
 
 
 def canonical(trace_id: str) -> str:

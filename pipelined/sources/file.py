@@ -15,12 +15,12 @@ import msgspec
 
 from pipelined.config import Config
 from pipelined.crashpoints import Point, crashpoint
-from pipelined.errors import UnavailableError, UsageError
+from pipelined.errors import PoisonError, UnavailableError, UsageError
 from pipelined.kafka.checkpoints import read_checkpoint
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Aborted, Transactor
-from pipelined.messages.codec import UNREADABLE, encode, iso_now, to_text
-from pipelined.messages.identity import canonical
+from pipelined.messages.codec import encode, iso_now
+from pipelined.messages.identity import event_key
 from pipelined.stages.contract import Output, Stream
 
 __all__ = ["Loaded", "load_file"]
@@ -31,10 +31,6 @@ _BATCH = 5000
 _BATCH_BYTES = 8 << 20
 _HEAD = 65536
 _BOM = b"\xef\xbb\xbf"
-
-
-class _TraceId(msgspec.Struct):
-    traceId: object = None  # noqa: N815 - the field's name at the source
 
 
 class FileCheckpoint(msgspec.Struct, kw_only=True):
@@ -116,7 +112,6 @@ class _Loader:
         self._should_stop = should_stop
         self._key = f"file:{self._path}"
         self._loaded = Loaded()
-        self._decoder = msgspec.json.Decoder(_TraceId)
         self._limit = config.kafka.max_message_bytes
         digest = hashlib.blake2b(self._key.encode(), digest_size=8).hexdigest()
         place = f"load.{digest}" if self._resumable else "load.stdin"
@@ -213,20 +208,14 @@ class _Loader:
 
     def _output(self, text: bytes, number: int) -> Output:
         headers: list[tuple[str, str | bytes | None]] = [("source", b"local"), ("line", b"%d" % number)]
-        key, wrong = None, ""
+        key = None
         try:
-            trace_id = to_text(self._decoder.decode(text).traceId)
-            if trace_id:
-                key = canonical(trace_id).encode()
-                headers.append(("trace_id", key))
-            else:
-                wrong = "no traceId"
-        except UNREADABLE as error:
-            wrong = f"not a JSON object: {error}"
-        if wrong:
+            key = event_key(text)
+        except PoisonError as error:
             self._loaded.unreadable += 1
-            self._report(number, wrong)
+            self._report(number, str(error))
         else:
+            headers.append(("trace_id", key))
             self._loaded.events += 1
         return Output(Stream.RAW, key, text, headers)
 

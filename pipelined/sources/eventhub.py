@@ -1,0 +1,340 @@
+"""Events from an Event Hub, by the Kafka protocol: read there, kept here, its position in our transaction.
+
+The hub's group is told afterwards how far it is, for the hub's own lag tools; nothing is read back from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pipelined.config import Config
+from pipelined.errors import ConfigError, DependencyError, PoisonError
+from pipelined.kafka.hub import HubConnection, Told
+from pipelined.messages.identity import event_key
+from pipelined.sources.contract import Facts, Page, Probe
+from pipelined.sources.hub_events import odd_message
+from pipelined.sources.hub_login import Login, hub_host
+from pipelined.sources.hub_position import Lost, Place, Position, read_position
+from pipelined.stages.contract import Headers, Output, Stream
+
+__all__ = ["EventhubSource"]
+
+_logger = logging.getLogger("pipelined.sources")
+
+#: A page ends at so many bytes: two of them, and what is fetched ahead, make up a reader's memory.
+_PAGE_BYTES = 6 << 20
+#: So many messages are taken from the client at once.
+_CHUNK = 500
+#: While more is known to be waiting, a page waits for it so long to be full.
+_LINGER_S = 0.05
+#: How often the hub is asked for new partitions, at least.
+_LOOK_S = 20.0
+#: Whether it is the same hub is asked with every third of these questions, by a connection of its own.
+_IDENTITY_LOOKS = 3
+#: How often its group is told how far it is; an Event Hub takes four such calls a second.
+_TELL_S = 1.0
+_SOURCE = ("source", b"eventhub")
+
+
+class EventhubSource:
+    """See :class:`pipelined.sources.contract.Source`. One page is at most ``eventhub.page_records`` messages.
+
+    A message that is a JSON array of objects is an event for each of them; any other is one event, its
+    bytes as they came.
+    """
+
+    name = "eventhub"
+    pause_s = 0.0
+
+    def __init__(self, config: Config) -> None:
+        hub = config.eventhub
+        self.key = f"eventhub:{hub_host(config)}/{hub.topic}"
+        self._config = config
+        self._hub = f"{hub_host(config)}/{hub.topic}"
+        self._largest = config.kafka.max_message_bytes
+        self._stall_s = hub.stall_seconds
+        self._look_s = min(_LOOK_S, hub.stall_seconds / 4)
+        self._login = Login(config)
+        self._connection: HubConnection | None = None
+        self._position: Position | None = None
+        self._resumed: bytes | None = None
+        #: Whether the partitions are assigned at the position; its records that are read once more.
+        self._placed = False
+        self._again: set[int] = set()
+        self._refused: set[int] = set()
+        #: The position moved without an event: a page without any carries it.
+        self._pinned = True
+        self._more = True
+        self._came = False
+        self._last_fetch = self._next_look = 0.0
+        self._looks = 0
+        #: Partitions with more than was read: where they stand, and since when.
+        self._waits: dict[int, tuple[int, float]] = {}
+        self._told: dict[int, int] = {}
+        self._tell: dict[int, int] = {}
+        self._next_tell = 0.0
+        self._queries: list[float] = []
+        self._throttled = self._lost = self._reconnected = 0
+
+    def resume(self, position: bytes | None) -> None:
+        """Go on behind this position, or begin."""
+        self._resumed, self._position, self._placed = position, None, False
+        self._pinned, self._more = position is None, True
+        self._refused.clear()
+
+    def fetch(self, timeout: float) -> Page | None:
+        """The next page, or None."""
+        try:
+            return self._fetch(timeout)
+        except BaseException:
+            # Whatever was taken from the client and is in no page is read again, behind the last page.
+            self._position = None
+            self._drop()
+            raise
+
+    def _fetch(self, timeout: float) -> Page | None:
+        connection, position = self._ready()
+        now = time.monotonic()
+        if now - self._last_fetch > self._look_s:
+            self._waits = {}  # nobody asked meanwhile
+        if now >= self._next_look:
+            connection = self._look(connection, position, now)
+        if self._pinned:
+            self._pinned = False
+            return self._page((), connection, position)
+        outputs = self._take(connection, position, timeout)
+        self._last_fetch = time.monotonic()
+        self._tell_group(connection)
+        if not outputs:
+            if connection.in_trouble and not self._came:
+                connection.partitions()  # raises what is wrong, unless it is over
+            self._more = False
+            return None
+        return self._page(outputs, connection, position)
+
+    def _page(self, outputs: Sequence[Output], connection: HubConnection, position: Position) -> Page:
+        """A page of these, and the place to begin at again should the next fetch fail."""
+        places = position.partitions
+        waiting = [n for n, place in places.items() if not 0 <= connection.high(n) <= place.next]
+        self._more = bool(waiting)
+        times = [places[number].timestamp for number in waiting]
+        # Nothing waiting: all that came is taken. Else: until the last record of whatever is furthest behind.
+        told = all(timestamp >= 0 for timestamp in times)
+        reached = min([timestamp / 1000 for timestamp in times], default=time.time()) if told else None
+        self._resumed = position.encoded()
+        return Page(outputs, self._resumed, reached, self._more)
+
+    def committed(self, page: Page) -> None:
+        """The page is durable: the hub's group is told, soon."""
+        self._tell = {number: place.next for number, place in read_position(page.position).partitions.items()}
+
+    def probe(self) -> Probe:
+        """Whether anything is waiting behind the position."""
+        try:
+            connection, position = self._ready()
+            ends = connection.ends(position.partitions)
+        except BaseException:
+            self._drop()
+            raise
+        return Probe(any(ends[number] > place.next for number, place in position.partitions.items()), None)
+
+    def facts(self) -> Facts:
+        """What happened since it was last asked, and how things stand."""
+        self._gather()
+        facts = Facts(
+            queries=self._queries,
+            throttled=self._throttled,
+            token_expires=self._login.expires_at,
+            lost=self._lost,
+            reconnected=self._reconnected,
+        )
+        self._queries, self._throttled, self._lost, self._reconnected = [], 0, 0, 0
+        return facts
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._connection is not None:
+            self._next_tell = 0.0
+            self._tell_group(self._connection)
+        self._drop(_TELL_S)
+        self._login.close()
+
+    def _ready(self) -> tuple[HubConnection, Position]:
+        """The connection, with its partitions assigned at the position; made where there is none."""
+        connection = self._connection
+        if connection is None:
+            login = self._login.settings()
+            connection = self._connection = HubConnection(self._config, login, self._login.refused)
+            self._told, self._placed = {}, False
+        if not self._placed or self._position is None:
+            self._position = self._place(connection)
+            self._placed = True
+        return connection, self._position
+
+    def _place(self, connection: HubConnection) -> Position:
+        numbers = connection.partitions()
+        bounds, topic_id = connection.bounds(numbers), connection.topic_id()
+        position = self._position
+        if position is None and self._resumed is not None:
+            position = read_position(self._resumed)
+        if position is None:
+            at_end = self._config.eventhub.start == "now"
+            places = {number: Place(bound.high if at_end else bound.low) for number, bound in bounds.items()}
+            position = Position(hub=self._hub, topic_id=topic_id, partitions=places)
+        # Where no id vouches for the hub, the last record that was read does.
+        doubtful = not topic_id or not position.topic_id
+        refused, self._refused = self._refused, set()
+        gone = position.held_against(topic_id, bounds, refused)
+        for lost in gone:
+            self._say_lost(lost)
+        if refused and not gone:
+            raise DependencyError(
+                "hub_offset_refused",
+                f"the Event Hub {self._hub} does not give offset {position.partitions[min(refused)].next} of "
+                f"partition {min(refused)}, which it says it has",
+            )
+        for number in numbers:
+            position.partitions.setdefault(number, Place(bounds[number].low))
+        places = position.partitions
+        self._again = {n for n, place in places.items() if doubtful and place.last >= bounds[n].low}
+        connection.assign({n: place.last if n in self._again else place.next for n, place in places.items()})
+        self._next_look = time.monotonic() + self._look_s
+        self._waits = {}
+        _logger.info(
+            "reading the Event Hub %s: %s",
+            self._hub,
+            ", ".join(f"{number}@{place.next}" for number, place in sorted(places.items())),
+        )
+        return position
+
+    def _say_lost(self, lost: Lost) -> None:
+        self._lost += lost.end - lost.start
+        self._pinned = True
+        _logger.error(
+            "%d offsets of partition %d of the Event Hub %s, from %d on, were removed by its retention "
+            "before they were read: what they held is lost to the pipeline. Load it from elsewhere, keep "
+            "events in the hub for longer, and see why the reader lagged",
+            lost.end - lost.start,
+            lost.partition,
+            self._hub,
+            lost.start,
+            extra={"code": "records_expired"},
+        )
+
+    def _take(self, connection: HubConnection, position: Position, timeout: float) -> list[Output]:
+        """The outputs of the next messages, with the position moved behind them."""
+        limit, outputs, held = self._config.eventhub.page_records, list[Output](), 0
+        messages = connection.consume(1, timeout)
+        self._came = bool(messages)
+        while messages:
+            held += self._add(outputs, messages, connection, position)
+            left = limit - len(outputs)
+            if left <= 0 or held >= _PAGE_BYTES or not self._placed:
+                break
+            messages = connection.consume(min(left, _CHUNK), _LINGER_S if self._more else 0)
+        return outputs
+
+    def _add(
+        self, outputs: list[Output], messages: Sequence[Any], connection: HubConnection, position: Position
+    ) -> int:
+        """Add what messages hold, with the position moved behind them; returns how many bytes they are."""
+        places, held, add = position.partitions, 0, outputs.append
+        parts = {number: ("origin_partition", b"%d" % number) for number in places}
+        for message in messages:
+            if message.error() is not None:
+                self._note(connection.told(message), message, places)
+                continue
+            number, offset, value = message.partition(), message.offset(), message.value() or b""
+            place = places[number]
+            if number in self._again:
+                self._again.discard(number)
+                if position.recognised(number, offset, message.timestamp()[1]):
+                    continue
+            origin: Headers = [_SOURCE, parts[number], ("origin_offset", b"%d" % offset)]
+            if len(value) > self._largest:
+                if outputs:
+                    self._placed = False  # what lies before it goes first
+                    break
+                self._too_large(number, offset, len(value))
+            try:
+                key = event_key(value)
+                add(Output(Stream.RAW, key, value, [*origin, ("trace_id", key)]))
+            except PoisonError:
+                outputs += odd_message(value, message.key(), origin)
+            place.next, place.last, place.timestamp = offset + 1, offset, message.timestamp()[1]
+            held += len(value)
+        return held
+
+    def _note(self, told: Told, message: Any, places: dict[int, Place]) -> None:
+        number = message.partition()
+        if told is Told.END:
+            # Behind the last record there may be marks of transactions, which no record shows.
+            places[number].next = max(places[number].next, message.offset())
+        elif told is Told.REFUSED:
+            self._refused.add(number)
+            self._placed = False
+
+    def _too_large(self, number: int, offset: int, size: int) -> NoReturn:
+        raise ConfigError(
+            f"the message at offset {offset} of partition {number} of the Event Hub {self._hub} has {size} "
+            f"bytes, more than kafka.max_message_bytes ({self._largest}): raise it, run `pipelinectl topics "
+            "apply`, and restart the workers; what came before is taken"
+        )
+
+    def _look(self, connection: HubConnection, position: Position, now: float) -> HubConnection:
+        """See whether it is the same hub, with the same partitions, and whether what waits in it comes."""
+        self._next_look = now + self._look_s
+        self._looks += 1
+        if position.topic_id and self._looks % _IDENTITY_LOOKS == 0:
+            position.belongs_to(connection.topic_id())
+        numbers = connection.partitions()
+        if new := [number for number in numbers if number not in position.partitions]:
+            lows = {number: bound.low for number, bound in connection.bounds(new).items()}
+            position.partitions |= {number: Place(low) for number, low in lows.items()}
+            connection.assign_more(lows)
+            _logger.info("the Event Hub %s has more partitions: %s", self._hub, ", ".join(map(str, new)))
+        ends, waits = connection.ends(position.partitions), {}
+        for number, place in position.partitions.items():
+            if ends[number] > place.next:
+                seen = self._waits.get(number)
+                waits[number] = seen if seen and seen[0] == place.next else (place.next, now)
+        self._waits = waits
+        waited = now - min((since for _, since in waits.values()), default=now)
+        return self._reconnect(waited) if waited >= self._stall_s else connection
+
+    def _reconnect(self, seconds: float) -> HubConnection:
+        _logger.warning(
+            "events wait in a partition of the Event Hub %s, and none has come for %.0f s: connecting anew",
+            self._hub,
+            seconds,
+            extra={"code": "hub_stalled"},
+        )
+        self._reconnected += 1
+        self._drop()
+        return self._ready()[0]
+
+    def _tell_group(self, connection: HubConnection) -> None:
+        """Tell the hub's group how far it is, now and then."""
+        if not self._tell or time.monotonic() < self._next_tell:
+            return
+        self._next_tell = time.monotonic() + _TELL_S
+        if changed := {n: offset for n, offset in self._tell.items() if self._told.get(n) != offset}:
+            connection.commit(changed)
+            self._told |= changed
+        self._tell = {}
+
+    def _gather(self) -> None:
+        if self._connection is not None:
+            connection = self._connection
+            self._queries += connection.queries
+            self._throttled += connection.throttled
+            connection.queries, connection.throttled = [], 0
+
+    def _drop(self, patience: float = 0) -> None:
+        if self._connection is not None:
+            self._gather()
+            connection, self._connection = self._connection, None
+            connection.close(patience)
