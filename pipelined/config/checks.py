@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, urlsplit
 
-from pipelined.config import auth_checks, cluster_checks, secrets, source_checks
+from pipelined.config import auth_checks, cluster_checks, eventhouse_checks, hub_checks, secrets, source_checks
 from pipelined.config.leaves import leaves
 from pipelined.config.problems import Problem, is_host, relative
 from pipelined.config.tree import SOURCE_TYPES, WORKER_TYPES, Config
@@ -184,4 +184,6 @@ _CHECKS: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _workers,
     _times,
     source_checks.sources,
+    hub_checks.hub,
+    eventhouse_checks.eventhouse,
 )

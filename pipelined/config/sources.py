@@ -43,6 +43,9 @@ class Eventhouse:
     """The Eventhouse (KQL database) that the eventhouse-poller reads."""
 
     url: str = key("", "Its query address: https://….kusto.fabric.microsoft.com.")
+    hosts: tuple[str, ...] = key(
+        (), "Hosts, or domains of hosts, that a token may be sent to beside those of Microsoft's clouds."
+    )
     database: str = key("", "The database.")
     table: str = key("Events", "The table of the events.")
     filter: str = key(

@@ -31,6 +31,9 @@ OTHER: dict[str, Any] = {
     "files.content_types": ("text/plain", "image/*"),
     "upload.url": "abfss://workspace@onelake.dfs.fabric.microsoft.com/item/Files/x",
     "tables.url": "abfss://workspace@onelake.dfs.fabric.microsoft.com/item/Tables/x",
+    "eventhouse.url": "http://127.0.0.1:8080",
+    "eventhouse.hosts": ("kusto.example.org",),
+    "eventhouse.start": "2026-01-05T00:00:00Z",
     "sources.pause_stages": ("event-ingester", "download"),
     "retry.delays_s": (0.5, 60.0),
     "endpoint.host": "::1",
@@ -60,7 +63,7 @@ WITH: dict[str, dict[str, Any]] = {
     "workers.eventhouse_poller.batch_records": {"workers.eventhouse_poller.window_records": 2},
     "workers.eventhub_reader.batch_records": {"workers.eventhub_reader.window_records": 2},
     "workers.eventhouse_poller.processes": {
-        "eventhouse.url": "https://x.kusto.fabric.microsoft.com",
+        "eventhouse.url": "http://127.0.0.1:8080",
         "eventhouse.database": "d",
     },
     "workers.eventhub_reader.processes": {
