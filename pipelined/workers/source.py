@@ -52,6 +52,8 @@ _PROBE_S = 60.0
 #: The wait after a first failure that may be over at once; so many in a row are no hiccup any more.
 _FIRST_WAIT = 0.25
 _HICCUPS = 4
+#: A position that was committed so long ago is committed once more.
+_KEEP_S = 30.0
 #: What an event's headers may take, where the limit is for all of it.
 _HEADERS = 1024
 #: A fenced worker that still believes that it is its turn waits so long for the news before it tries again.
@@ -110,6 +112,7 @@ class SourceRuntime:
         self._pause = Pause(config.retry, stats)
         self._gauges = SourceGauges(stats, pressure)
         self._position: bytes | None = None
+        self._kept = time.monotonic()
         self._asked_at = 0.0
         self._due = 0.0
         self._hiccups = 0
@@ -125,10 +128,12 @@ class SourceRuntime:
                 while not self._should_stop():
                     self._turn()
                 crashpoint(Point.DRAINED)
-        except FencedError as error:
-            # Another host was elected and this one did not hear of it yet; or the brokers were away.
-            _logger.warning("%s", error)
-            self._stand_down()
+        except (FencedError, UnavailableError) as error:
+            # Another host was elected and this one hears of it now, or the brokers were away: a fenced one
+            # may begin another turn, of its own or later. A client that is stuck needs a new process.
+            if not self._turn_is_over() and not isinstance(error, FencedError):
+                raise
+            _logger.warning("its turn ends: %s", error)
         finally:
             self._pressure.close()
             self._asker.close()
@@ -174,6 +179,8 @@ class SourceRuntime:
             self._asked = None
             self._gauges.spent("idle", began)
             self._take(answer)
+        elif self._position is not None and began - self._kept > _KEEP_S:
+            self._keep(self._position)
         elif self._pause.active or self._pressure.holds:
             time.sleep(_BEAT_S / 2)
             self._gauges.spent("paused", began)
@@ -217,9 +224,12 @@ class SourceRuntime:
         except Aborted as aborted:
             self._stats.add(metrics.TRANSACTIONS, 1, "aborted")
             self._go_back()
-            self._failed(self._too_large(page) or TransientError("aborted", f"nothing of the page counts: {aborted}"))
+            self._failed(
+                self._too_large(page) or TransientError("aborted", f"nothing of the page counts: {aborted}")
+            )
             return
         self._position = page.position
+        self._kept = time.monotonic()
         self._recovered()
         self._gauges.committed(page, time.monotonic() - began)
         if page.outputs:
@@ -227,9 +237,23 @@ class SourceRuntime:
             self._pressure.brought()
         self._asker.committed(page)
 
+    def _keep(self, position: bytes) -> None:
+        """Commit the position once more: who is fenced, because it was set elsewhere, learns of it here.
+
+        One that finds nothing to read, or that waits for an operator's decision, commits nothing else.
+        """
+        self._kept = time.monotonic()
+        try:
+            self._transactor.run([self._checkpoint(position)])
+        except Aborted:
+            self._stats.add(metrics.TRANSACTIONS, 1, "aborted")
+
     def _outputs(self, page: Page) -> Iterator[Output]:
         yield from page.outputs
-        yield Output("checkpoints", self._key.encode(), page.position, [])
+        yield self._checkpoint(page.position)
+
+    def _checkpoint(self, position: bytes) -> Output:
+        return Output("checkpoints", self._key.encode(), position, [])
 
     def _too_large(self, page: Page) -> ConfigError | None:
         """The brokers take no message above the limit, however often it is tried."""
@@ -278,9 +302,10 @@ class SourceRuntime:
         self._pause.over()
         self._gauges.mended()
 
-    def _stand_down(self) -> None:
-        """Wait for the news that it is another host's turn; without it the turn begins anew."""
+    def _turn_is_over(self) -> bool:
+        """Whether the news come, within a moment, that it is to stop."""
         deadline = time.monotonic() + _STAND_DOWN_S
-        while time.monotonic() < deadline and not self._should_stop():
+        while not (over := self._should_stop()) and time.monotonic() < deadline:
             self._stats.beat()
             time.sleep(0.1)
+        return over

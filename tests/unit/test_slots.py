@@ -204,3 +204,39 @@ def test_slots_are_found_by_type_and_index(stats: SharedStats) -> None:
     for worker, index in (("download", 2), ("nothing", 0)):
         with pytest.raises(KeyError):
             stats.slot(worker, index)
+
+
+def test_a_line_of_words_is_whole_or_nothing_whatever_its_writer_is_doing(stats: SharedStats) -> None:
+    child = stats.slot("upload", 0).child
+    child.begin(os.getpid())
+    texts = ["quiet", "cannot log in: " + "x" * 300, "ä" * 200]
+
+    def write() -> None:
+        while True:
+            for text in texts:
+                child.say(text)
+
+    pid = forked(write)
+    try:
+        seen = set()
+
+        def all_seen() -> bool:
+            seen.add(child.says)
+            return seen >= set(texts)
+
+        wait_for(all_seen)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert seen <= {*texts, ""}
+    child.begin(os.getpid())
+    assert child.says == "", "what a dead worker said is nobody's"
+    child.say("back")
+    assert child.says == "back"
+
+
+def test_words_that_are_too_long_are_cut_between_letters(stats: SharedStats) -> None:
+    child = stats.slot("upload", 0).child
+    child.say("a" + "ä" * 1000)
+    assert child.says == "a" + "ä" * (len(child.says) - 1)
+    assert 200 < len(child.says) < 1000
