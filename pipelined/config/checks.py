@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, urlsplit
 
-from pipelined.config import auth_checks, cluster_checks, eventhouse_checks, hub_checks, secrets, source_checks
+from pipelined.config import (
+    auth_checks,
+    cluster_checks,
+    eventhouse_checks,
+    hub_checks,
+    secrets,
+    source_checks,
+)
 from pipelined.config.leaves import leaves
 from pipelined.config.problems import Problem, is_host, relative
 from pipelined.config.tree import SOURCE_TYPES, WORKER_TYPES, Config
@@ -46,6 +53,7 @@ def run_here(config: Config, environ: Mapping[str, str] | None = None) -> Iterat
     if config.kafka.ca_file and not os.access(config.kafka.ca_file, os.R_OK):
         yield Problem(("kafka.ca_file",), f"kafka.ca_file: {config.kafka.ca_file} cannot be read")
     yield from auth_checks.logins_here(config, environ)
+    yield from hub_checks.hub_here(config)
 
 
 def _folders(config: Config) -> Iterator[Problem]:

@@ -37,6 +37,8 @@ T = TypeVar("T")
 _TRY_S = 1.0
 _REQUEST_S = 10.0
 _STEP_S = 0.05
+#: How often the group is told how far it is; an Event Hub takes four such calls a second.
+_TELL_S = 1.0
 #: The id of a topic where the service knows none.
 _NO_ID = "A" * 22
 #: Seconds between two warnings of the same kind.
@@ -71,9 +73,12 @@ class HubConnection:
         #: What the client last said is wrong, until the service answers again.
         self._trouble: KafkaError | None = None
         self._held: list[Message] = []
-        #: Commits without an answer so far; whether the last answer was a refusal.
+        #: Where the group is to be told that it is, where it was told so; calls without an answer so far.
+        self._tell: dict[int, int] = {}
+        self._told: dict[int, int] = {}
         self._telling = 0
-        self._untold = False
+        self._next_tell = 0.0
+        self._tell_failed = False
         self._throttle_said = 0.0
         #: Requests' seconds, and throttled answers, until they are taken.
         self.queries: list[float] = []
@@ -104,12 +109,17 @@ class HubConnection:
 
     def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
         """The first offset and the end of each of these partitions, now."""
-        low, high = self._offsets(numbers, OFFSET_BEGINNING), self._offsets(numbers, OFFSET_END)
+        low, high = self._offsets(numbers, OFFSET_BEGINNING), self.ends(numbers)
         return {number: Bounds(low[number], high[number]) for number in numbers}
 
     def ends(self, numbers: Collection[int]) -> dict[int, int]:
         """The end of each of these partitions, now."""
         return self._offsets(numbers, OFFSET_END)
+
+    def since(self, numbers: Collection[int], moment: int) -> dict[int, int]:
+        """The first offset of each of these partitions at or after a time (ms); its end where none is."""
+        found, ends = self._offsets(numbers, moment), self.ends(numbers)
+        return {number: ends[number] if offset < 0 else offset for number, offset in found.items()}
 
     def topic_id(self) -> str:
         """What tells the hub from another one of its name; empty where the service has no such thing."""
@@ -131,6 +141,8 @@ class HubConnection:
 
     def consume(self, limit: int, timeout: float) -> list[Message]:
         """Up to ``limit`` messages; waits so long for the last of them. Those with an error: see ``told``."""
+        if self._tell and time.monotonic() >= self._next_tell:
+            self._tell_now()
         held, self._held = self._held, []
         messages = held + self._consumer.consume(limit, 0 if held else timeout)
         if messages:
@@ -154,25 +166,37 @@ class HubConnection:
         """The end of a partition by the service's last answer; negative where it has not said."""
         return self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)[1]
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Tell the group how far it is, for its lag tools; never waits, and no failure matters."""
-        places = [TopicPartition(self._topic, *offset) for offset in offsets.items()]
-        self._telling += 1
-        try:
-            self._consumer.commit(offsets=places, asynchronous=True)
-        except KafkaException as error:
-            self._on_commit(error.args[0], [])
+    def tell(self, offsets: Mapping[int, int]) -> None:
+        """Have the group told soon how far it is, for its lag tools; never waits, and no failure matters."""
+        self._tell = dict(offsets)
 
     def close(self, patience: float = 0) -> None:
-        """Give it back; the group's answers are waited for so many seconds at most."""
+        """Give it back; what the group is to be told may take so many seconds."""
         deadline = time.monotonic() + patience
+        if patience:
+            self._tell_now()
         while self._telling > 0 and time.monotonic() < deadline:
             self._consumer.consume(1, _STEP_S)
         # Its own close() would wait a minute for a group that does not answer.
         del self._consumer
 
-    def _offsets(self, numbers: Collection[int], which: int) -> dict[int, int]:
-        asked = [TopicPartition(self._topic, number, which) for number in numbers]
+    def _tell_now(self) -> None:
+        self._next_tell = time.monotonic() + _TELL_S
+        changed = {
+            number: offset for number, offset in self._tell.items() if self._told.get(number) != offset
+        }
+        self._tell = {}
+        if changed:
+            self._told |= changed
+            self._telling += 1
+            places = [TopicPartition(self._topic, *offset) for offset in changed.items()]
+            try:
+                self._consumer.commit(offsets=places, asynchronous=True)
+            except KafkaException as error:
+                self._on_commit(error.args[0], [])
+
+    def _offsets(self, numbers: Collection[int], moment: int) -> dict[int, int]:
+        asked = [TopicPartition(self._topic, number, moment) for number in numbers]
         if not asked:
             return {}
         found = self._ask(lambda: self._consumer.offsets_for_times(asked, timeout=_TRY_S))
@@ -228,9 +252,9 @@ class HubConnection:
     def _on_commit(self, error: KafkaError | None, _places: list[TopicPartition]) -> None:
         self._telling -= 1
         if error is None:
-            self._untold = False
-        elif not self._untold:
-            self._untold = True
+            self._tell_failed = False
+        elif not self._tell_failed:
+            self._tell_failed = True
             _logger.warning(
                 "the group %s cannot be told how far it is: %s; its lag tools are behind, and nothing else",
                 self._config.eventhub.group,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from pipelined.config import Config
 from pipelined.errors import ConfigError, DependencyError, PoisonError
-from pipelined.kafka.hub import HubConnection, Told
+from pipelined.kafka.hub import Bounds, HubConnection, Told
+from pipelined.messages.codec import parse_time
 from pipelined.messages.identity import event_key
 from pipelined.sources.contract import Facts, Page, Probe
 from pipelined.sources.hub_events import odd_message
@@ -34,8 +35,8 @@ _LINGER_S = 0.05
 _LOOK_S = 20.0
 #: Whether it is the same hub is asked with every third of these questions, by a connection of its own.
 _IDENTITY_LOOKS = 3
-#: How often its group is told how far it is; an Event Hub takes four such calls a second.
-_TELL_S = 1.0
+#: How long it may take to tell its group where it was left.
+_FAREWELL_S = 1.0
 _SOURCE = ("source", b"eventhub")
 
 
@@ -73,9 +74,6 @@ class EventhubSource:
         self._looks = 0
         #: Partitions with more than was read: where they stand, and since when.
         self._waits: dict[int, tuple[int, float]] = {}
-        self._told: dict[int, int] = {}
-        self._tell: dict[int, int] = {}
-        self._next_tell = 0.0
         self._queries: list[float] = []
         self._throttled = self._lost = self._reconnected = 0
 
@@ -84,6 +82,12 @@ class EventhubSource:
         self._resumed, self._position, self._placed = position, None, False
         self._pinned, self._more = position is None, True
         self._refused.clear()
+
+    def begin_at(self, to: str) -> bytes:
+        """The position of ``now``, ``beginning``, or a time (ISO-8601), whatever was read so far."""
+        connection = self._connected()
+        bounds = connection.bounds(connection.partitions())
+        return self._begin(connection, to, bounds, connection.topic_id()).encoded()
 
     def fetch(self, timeout: float) -> Page | None:
         """The next page, or None."""
@@ -107,7 +111,6 @@ class EventhubSource:
             return self._page((), connection, position)
         outputs = self._take(connection, position, timeout)
         self._last_fetch = time.monotonic()
-        self._tell_group(connection)
         if not outputs:
             if connection.in_trouble and not self._came:
                 connection.partitions()  # raises what is wrong, unless it is over
@@ -129,7 +132,9 @@ class EventhubSource:
 
     def committed(self, page: Page) -> None:
         """The page is durable: the hub's group is told, soon."""
-        self._tell = {number: place.next for number, place in read_position(page.position).partitions.items()}
+        if self._connection is not None:
+            places = read_position(page.position).partitions
+            self._connection.tell({number: place.next for number, place in places.items()})
 
     def probe(self) -> Probe:
         """Whether anything is waiting behind the position."""
@@ -156,23 +161,23 @@ class EventhubSource:
 
     def close(self) -> None:
         """Give everything back."""
-        if self._connection is not None:
-            self._next_tell = 0.0
-            self._tell_group(self._connection)
-        self._drop(_TELL_S)
+        self._drop(_FAREWELL_S)
         self._login.close()
 
     def _ready(self) -> tuple[HubConnection, Position]:
         """The connection, with its partitions assigned at the position; made where there is none."""
-        connection = self._connection
-        if connection is None:
-            login = self._login.settings()
-            connection = self._connection = HubConnection(self._config, login, self._login.refused)
-            self._told, self._placed = {}, False
+        connection = self._connected()
         if not self._placed or self._position is None:
             self._position = self._place(connection)
             self._placed = True
         return connection, self._position
+
+    def _connected(self) -> HubConnection:
+        if self._connection is None:
+            login = self._login.settings()
+            self._connection = HubConnection(self._config, login, self._login.refused)
+            self._placed = False
+        return self._connection
 
     def _place(self, connection: HubConnection) -> Position:
         numbers = connection.partitions()
@@ -181,9 +186,7 @@ class EventhubSource:
         if position is None and self._resumed is not None:
             position = read_position(self._resumed)
         if position is None:
-            at_end = self._config.eventhub.start == "now"
-            places = {number: Place(bound.high if at_end else bound.low) for number, bound in bounds.items()}
-            position = Position(hub=self._hub, topic_id=topic_id, partitions=places)
+            position = self._begin(connection, self._config.eventhub.start, bounds, topic_id)
         # Where no id vouches for the hub, the last record that was read does.
         doubtful = not topic_id or not position.topic_id
         refused, self._refused = self._refused, set()
@@ -209,6 +212,18 @@ class EventhubSource:
             ", ".join(f"{number}@{place.next}" for number, place in sorted(places.items())),
         )
         return position
+
+    def _begin(
+        self, connection: HubConnection, to: str, bounds: Mapping[int, Bounds], topic_id: str
+    ) -> Position:
+        if to == "beginning":
+            starts = {number: bound.low for number, bound in bounds.items()}
+        elif to == "now":
+            starts = {number: bound.high for number, bound in bounds.items()}
+        else:
+            starts = connection.since(bounds, round(parse_time(to).timestamp() * 1000))
+        places = {number: Place(start) for number, start in starts.items()}
+        return Position(hub=self._hub, topic_id=topic_id, partitions=places)
 
     def _say_lost(self, lost: Lost) -> None:
         self._lost += lost.end - lost.start
@@ -315,16 +330,6 @@ class EventhubSource:
         self._reconnected += 1
         self._drop()
         return self._ready()[0]
-
-    def _tell_group(self, connection: HubConnection) -> None:
-        """Tell the hub's group how far it is, now and then."""
-        if not self._tell or time.monotonic() < self._next_tell:
-            return
-        self._next_tell = time.monotonic() + _TELL_S
-        if changed := {n: offset for n, offset in self._tell.items() if self._told.get(n) != offset}:
-            connection.commit(changed)
-            self._told |= changed
-        self._tell = {}
 
     def _gather(self) -> None:
         if self._connection is not None:
