@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipelined import __version__
+from pipelined.cli.backfill import backfill
 from pipelined.cli.config import config
 from pipelined.cli.control import start, status, stop
 from pipelined.cli.errors import main_wrapper
@@ -12,6 +13,7 @@ from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
 from pipelined.cli.members import members
 from pipelined.cli.settings import config_options
+from pipelined.cli.sources import sources
 from pipelined.cli.tables import tables
 from pipelined.cli.topics import topics
 
@@ -25,7 +27,7 @@ def pipelinectl() -> None:
     """Operate pipelined: the daemon, its topics, its tables, its configuration, its books."""
 
 
-for command in (config, ledger, load, members, start, status, stop, tables, topics):
+for command in (backfill, config, ledger, load, members, sources, start, status, stop, tables, topics):
     pipelinectl.add_command(command)
 
 main = main_wrapper(pipelinectl)

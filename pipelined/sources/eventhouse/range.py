@@ -21,7 +21,7 @@ from pipelined.sources.eventhouse.position import Key
 from pipelined.sources.eventhouse.queries import Bounds, Queries, moment, parameters
 from pipelined.sources.eventhouse.source import SCOPE, table_key
 
-__all__ = ["Backfilled", "Range", "RangeReader"]
+__all__ = ["Backfilled", "Range", "RangeReader", "tick"]
 
 _VERSION: Final = 1
 _FRACTION: Final = re.compile(r"\.(\d{1,7})")
@@ -38,7 +38,7 @@ class Range:
     @classmethod
     def times(cls, start: str, end: str) -> Range:
         """Of ISO-8601 times, UTC unless they say otherwise; raises UsageError for anything else."""
-        first, last = _tick(start), _tick(end)
+        first, last = tick(start), tick(end)
         if first >= last:
             raise UsageError(f"the range is empty: {start} is not before {end}")
         return cls(first, last)
@@ -54,8 +54,8 @@ class Range:
         return Bounds(text, {"since": moment(self.start), "to": moment(self.end)})
 
 
-def _tick(text: str) -> str:
-    """A time as the service writes it: UTC, seven digits."""
+def tick(text: str) -> str:
+    """A time as the service writes it: UTC, seven digits; raises UsageError for what is none."""
     try:
         told = parse_time(text)
     except (ValueError, OverflowError) as error:
