@@ -17,13 +17,18 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from flow import Flow, event, pipelined_command, trace_ids
+from pipelined.config.tree import SOURCE_TYPES
 from pipelined.crashpoints import VARIABLE, Point
 from pipelined.errors import PipelinedError
 from pipelined.ledger.balance import Balance
 from pipelined.ledger.follower import Follower
+from pipelined.local.eventhouse import Eventhouse
 from pipelined.local.fileserver import FileServer, file_path
+from pipelined.local.table_rows import table_row
+from pipelined.local.upstream import TABLE, create_table
 from waiting import until
 
 pytestmark = [pytest.mark.xdist_group("crash-points"), pytest.mark.timeout(180)]
@@ -45,7 +50,7 @@ LETTERS = {Point.BEGUN, Point.PRODUCED, Point.OFFSETS_SENT, Point.COMMITTED, Poi
 INPUTS = {"event-writer": "events.ingested", "result-processor": "downloads.results"}
 TABLES = {"event-writer": "events", "result-processor": "attachments"}
 #: Reached only by a worker that starts, or that is told to stop.
-STARTING = {Point.OFFSETS_READ, Point.ASSIGNED}
+STARTING = {Point.OFFSETS_READ, Point.ASSIGNED, Point.POSITIONED}
 STOPPING = {Point.DRAINING, Point.DRAINED}
 #: Reached when another host comes and wants its share.
 SHARING = {Point.REVOKED}
@@ -55,9 +60,15 @@ class Rig:
     """A daemon whose crash points can be armed, and what was put into it."""
 
     def __init__(
-        self, flow: Flow, folder: Path, follower: Follower, selected: set[tuple[Point, str]]
+        self,
+        flow: Flow,
+        folder: Path,
+        follower: Follower,
+        selected: set[tuple[Point, str]],
+        eventhouse: Eventhouse,
     ) -> None:
         self.flow = flow
+        self._eventhouse = eventhouse
         self.folder = folder
         self.loaded = 0
         self.poisoned = 0
@@ -95,6 +106,16 @@ class Rig:
             )
         self.loaded += len(made)
         return made
+
+    def bring(self, source: str) -> None:
+        """Events that come by this source."""
+        lines = self.lines()
+        if source == "eventhouse-poller":
+            self._eventhouse.ingest(TABLE, [row for row in map(table_row, lines) if row is not None])
+            return
+        for line in lines:
+            self._producer.produce(self.flow.config.eventhub.topic, line)
+        assert self._producer.flush(20) == 0
 
     def poison(self, worker: str) -> None:
         """A record that this table worker cannot read."""
@@ -168,6 +189,8 @@ class Round:
             self.loads = [rig.flow.ctl("load", path).returncode for _ in ("killed", "again")]
         else:
             rig.flow.load(rig.lines())
+        for worker in set(workers) & set(SOURCE_TYPES):
+            rig.bring(worker)
         if point in STOPPING:
             for worker in workers:
                 rig.signal(worker, signal.SIGTERM)
@@ -191,7 +214,18 @@ def rig(
     tmp_path_factory: pytest.TempPathFactory, kafka_bootstrap: str, request: pytest.FixtureRequest
 ) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("crash")
+    domain = f"t{os.urandom(4).hex()}"
+    hub = NewTopic(f"{domain}.hub", 2, 1)
+    brokers = AdminClient({"bootstrap.servers": kafka_bootstrap})
     settings = {
+        # Both sources are there; the Event Hub is another topic of the same brokers.
+        "workers.eventhouse_poller.processes": 1,
+        "eventhouse.table": TABLE,
+        "eventhouse.poll_seconds": 0.2,
+        "workers.eventhub_reader.processes": 1,
+        "eventhub.bootstrap": kafka_bootstrap,
+        "eventhub.topic": hub.topic,
+        "eventhub.security_protocol": "PLAINTEXT",
         # Whoever dies for a test is wanted back at once, however often.
         "supervisor.healthy_s": 0,
         "supervisor.max_restarts": 1000,
@@ -202,17 +236,22 @@ def rig(
     selected = {pair for pair in PAIRS if f"{test_a_worker_killed_at.__name__}[{name_of(*pair)}]" in chosen}
     with (
         FileServer() as files,
-        Flow(folder, kafka_bootstrap, f"t{os.urandom(4).hex()}", files.url, settings) as flow,
+        Eventhouse(folder / "eventhouse") as eventhouse,
+        Flow(folder, kafka_bootstrap, domain, files.url, settings) as flow,
     ):
+        flow.configure({"eventhouse.url": eventhouse.url, "eventhouse.database": eventhouse.database})
+        create_table(eventhouse)
+        brokers.create_topics([hub])[hub.topic].result(30)
         flow.apply_topics()
         points = folder / "points"
         points.mkdir()
         flow.environment[VARIABLE] = str(points)
         flow.start()
         with Follower(flow.config) as follower:
-            made = Rig(flow, points, follower, selected)
+            made = Rig(flow, points, follower, selected, eventhouse)
             yield made
             made.close()
+        brokers.delete_topics([hub.topic])[hub.topic].result(30)
 
 
 @pytest.mark.parametrize(("point", "worker"), PAIRS, ids=[name_of(*pair) for pair in PAIRS])
