@@ -166,7 +166,7 @@ def _text(event: Event) -> str:
 class Poller:
     """A source and its committed position; ``outputs`` are those of committed pages only."""
 
-    def __init__(self, table: Table, **changes: Any) -> None:
+    def __init__(self, table: Table, /, **changes: Any) -> None:
         self.table = table
         self.changes = changes
         self.position: bytes | None = None
@@ -228,7 +228,7 @@ class Poller:
 
 
 @contextmanager
-def polling(table: Table, **changes: Any) -> Iterator[Poller]:
+def polling(table: Table, /, **changes: Any) -> Iterator[Poller]:
     poller = Poller(table, **changes)
     try:
         yield poller

@@ -23,7 +23,7 @@ from pipelined import __version__
 from pipelined.auth import TokenProvider
 from pipelined.config.sources import Eventhouse
 from pipelined.config.trust import is_loopback
-from pipelined.errors import AuthError, ConfigError, PipelinedError, RecordError
+from pipelined.errors import AuthError, ConfigError, PipelinedError, RecordError, TransientError
 from pipelined.sources.eventhouse.errors import LostError, classify, partial_failure
 
 __all__ = ["Answer", "Client"]
@@ -127,9 +127,10 @@ class Client:
             answer = client.execute_query(self._config.database, text, properties)
             if answer.errors_count:
                 raise partial_failure(answer.get_exceptions(), self.host)
-            if not self._adapter.end or _FAILED.search(self._adapter.end):
-                told = self._adapter.end.decode("utf-8", "replace")
-                raise partial_failure([told or "the answer has no end"], self.host)
+            if not self._adapter.end:
+                raise TransientError("odd_answer", f"the answer of {self.host} has no end")
+            if _FAILED.search(self._adapter.end):
+                raise partial_failure([self._adapter.end.decode("utf-8", "replace")], self.host)
             (table,) = answer.primary_results
             found = Answer(table.raw_rows, [column.column_type for column in table.columns])
         except PipelinedError:
