@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from pipelined.local.guard import Guard
 from pipelined.local.installation import ensure_kafka
 from pipelined.local.jars import Progress
 from pipelined.local.kafka_config import SASL_USER, Sasl
-from pipelined.local.node import READY_SECONDS, STOP_SECONDS, Node, PortClashError, draw_id
+from pipelined.local.node import READY_SECONDS, STOP_SECONDS, Controller, Node, PortClashError, draw_id
 from pipelined.local.ports import Ports, draw_ports
 
 __all__ = ["SASL_USER", "Cluster", "Node", "ensure_kafka"]
@@ -39,7 +39,7 @@ _log = logging.getLogger("pipelined.local")
 
 
 class Cluster:
-    """A running Kafka of ``nodes`` nodes (each broker and controller) on 127.0.0.1; a context manager.
+    """A running Kafka of ``nodes`` brokers on 127.0.0.1, three with a controller beside; a context manager.
 
     Without ``directory`` the data is in a temporary folder that goes with the cluster; with it the data stays
     there and the next start goes on with it. ``sasl`` adds a SASL_SSL listener that presents itself as an
@@ -61,7 +61,9 @@ class Cluster:
     ) -> None:
         if nodes not in {1, 3}:
             raise ConfigError(f"a local Kafka has 1 or 3 nodes, not {nodes}")
+        #: The brokers, and the controller where it is a process of its own.
         self.nodes: list[Node] = []
+        self.controller: Controller | None = None
         self._count = nodes
         self._with_sasl = sasl
         self._told_port = told_port
@@ -126,6 +128,8 @@ class Cluster:
                 Node(index, folder / f"node-{index}", self._guard, installation)
                 for index in range(self._count)
             ]
+            if self._count > 1:
+                self.controller = Controller(self._count, folder / "controller", self._guard, installation)
             self._start_nodes(folder, state)
         except BaseException:
             self._kill()
@@ -134,13 +138,9 @@ class Cluster:
     def stop(self) -> None:
         """Stop every node. With a directory they stop cleanly; a temporary one is removed with all in it."""
         if self._directory:
-            running = [node for node in self.nodes if node.running]
-            for node in running:
-                node.resume()
-                node.terminate()
-            deadline = time.monotonic() + STOP_SECONDS
-            while any(node.running for node in running) and time.monotonic() < deadline:
-                time.sleep(0.02)
+            # The controller last: brokers tell it that they go.
+            for nodes in (self.nodes, [self.controller] if self.controller else []):
+                _stop([node for node in nodes if node.running])
         self._kill()
 
     def __enter__(self) -> Self:
@@ -181,15 +181,16 @@ class Cluster:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self._ports = [Ports(**ports) for ports in state["ports"]]
             self._save(folder, state)
+            processes = [self.controller, *self.nodes] if self.controller else self.nodes
             try:
-                for node in self.nodes:
+                for node in processes:
                     node.configure(self._ports, self._sasl)
                     node.format(state["cluster_id"])
                     node.launch()
-                for node in self.nodes:
+                for node in processes:
                     node.wait_ready(deadline, self.nodes)
             except PortClashError:
-                for node in self.nodes:
+                for node in processes:
                     node.kill()
                 if attempt == PORT_ATTEMPTS:
                     raise
@@ -206,6 +207,15 @@ class Cluster:
         new.touch(mode=0o600)
         new.write_text(json.dumps(state))
         new.replace(folder / "cluster.json")
+
+
+def _stop(nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        node.resume()
+        node.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    while any(node.running for node in nodes) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,15 @@ from pipelined.local.certificates import Certificate
 from pipelined.local.java import Java
 from pipelined.local.ports import Ports
 
-__all__ = ["SASL_USER", "Sasl", "java_command", "log4j_properties", "server_properties", "write_properties"]
+__all__ = [
+    "SASL_USER",
+    "Sasl",
+    "controller_properties",
+    "java_command",
+    "log4j_properties",
+    "server_properties",
+    "write_properties",
+]
 
 SASL_USER = "$ConnectionString"  # what every Event Hub client says
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
@@ -33,43 +41,39 @@ class Sasl:
 def server_properties(
     node: int, ports: Sequence[Ports], data: Path, sasl: Sasl | None = None
 ) -> dict[str, str]:
-    """The properties of node number ``node`` (from 0) of a cluster whose nodes have ``ports``."""
+    """The properties of broker number ``node`` (from 0) of a cluster whose brokers have ``ports``.
+
+    A single one is its own controller. Several have one of their own (:func:`controller_properties`), as in
+    production: of brokers that are controllers too, one that is killed together with the quorum's majority
+    may come back with metadata of before, believe for a moment that it leads what it led, and commit
+    transactions that its successor aborts. Seen with Kafka 4.3 (docs/why/limits.md).
+    """
     mine = ports[node]
-    listeners = {"PLAINTEXT": mine.plain, "CONTROLLER": mine.controller}
+    alone = len(ports) == 1
+    listeners = {"PLAINTEXT": mine.plain}
+    if alone:
+        listeners["CONTROLLER"] = mine.controller
     told = {"PLAINTEXT": mine.plain}
     if sasl:
         listeners["SASL_SSL"] = mine.sasl
         told["SASL_SSL"] = sasl.told_port or mine.sasl
-    replicas = min(len(ports), 3)
-    in_sync = "2" if replicas == 3 else "1"
-    properties = {
-        "process.roles": "broker,controller",
+    replicas, in_sync = _copies(ports)
+    properties = _common(ports, data) | {
+        "process.roles": "broker,controller" if alone else "broker",
         "node.id": str(node),
-        "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{p.controller}" for n, p in enumerate(ports)),
-        "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "listeners": _addresses(listeners),
         "advertised.listeners": _addresses(told),
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
-        "log.dirs": str(data),
-        "auto.create.topics.enable": "false",
-        "default.replication.factor": str(replicas),
-        "min.insync.replicas": in_sync,
         "offsets.topic.num.partitions": "4",
-        "offsets.topic.replication.factor": str(replicas),
+        "offsets.topic.replication.factor": replicas,
         "transaction.state.log.num.partitions": "4",
-        "transaction.state.log.replication.factor": str(replicas),
+        "transaction.state.log.replication.factor": replicas,
         "transaction.state.log.min.isr": in_sync,
-        "share.coordinator.state.topic.replication.factor": str(replicas),
+        "share.coordinator.state.topic.replication.factor": replicas,
         "share.coordinator.state.topic.min.isr": in_sync,
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
         "group.coordinator.append.linger.ms": "0",
-        # A killed broker may come back after this, not after 9 s. No shorter: one that is back sooner loads
-        # its coordinators, is fenced when its old registration expires, and loads them again. A first load
-        # that is still under way then fails the second one, for good (CoordinatorRuntime's CompleteLoad
-        # finds the coordinator by its partition alone): no group of that partition is served any more.
-        "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "300",
         "message.max.bytes": str(MESSAGE_MAX_BYTES),
         "replica.fetch.max.bytes": str(MESSAGE_MAX_BYTES),
@@ -94,6 +98,39 @@ def server_properties(
             "ssl.keystore.password": sasl.certificate.password,
         }
     return properties
+
+
+def controller_properties(ports: Sequence[Ports], data: Path) -> dict[str, str]:
+    """The properties of the controller of a cluster of several brokers that have ``ports``."""
+    return _common(ports, data) | {
+        "process.roles": "controller",
+        "node.id": str(len(ports)),
+        "listeners": _addresses({"CONTROLLER": ports[0].controller}),
+    }
+
+
+def _common(ports: Sequence[Ports], data: Path) -> dict[str, str]:
+    controller = 0 if len(ports) == 1 else len(ports)
+    replicas, in_sync = _copies(ports)
+    return {
+        "controller.quorum.voters": f"{controller}@127.0.0.1:{ports[0].controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        # A killed broker may come back after this, not after 9 s. No shorter: one that is back sooner loads
+        # its coordinators, is fenced when its old registration expires, and loads them again. A first load
+        # that is still under way then fails the second one, for good (CoordinatorRuntime's CompleteLoad
+        # finds the coordinator by its partition alone): no group of that partition is served any more.
+        "broker.session.timeout.ms": "3000",
+    }
+
+
+def _copies(ports: Sequence[Ports]) -> tuple[str, str]:
+    """Replicas, and how many of them must be in sync."""
+    return ("3", "2") if len(ports) >= 3 else ("1", "1")
 
 
 def _addresses(ports: dict[str, int]) -> str:

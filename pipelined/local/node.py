@@ -1,4 +1,4 @@
-"""One broker of the local Kafka: its folder, its process, and the ways to end, hold and start it again."""
+"""One broker of the local Kafka, or its controller: its folder, its process, how to end and hold it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ from confluent_kafka.admin import AdminClient
 
 from pipelined.errors import UnavailableError
 from pipelined.local.guard import Guard
-from pipelined.local.kafka_config import Sasl, log4j_properties, server_properties, write_properties
+from pipelined.local.kafka_config import (
+    Sasl,
+    controller_properties,
+    log4j_properties,
+    server_properties,
+    write_properties,
+)
 from pipelined.local.ports import Ports
 
 if TYPE_CHECKING:
     from pipelined.local.installation import Installation
 
-__all__ = ["Node", "PortClashError", "draw_id"]
+__all__ = ["Controller", "Node", "PortClashError", "draw_id"]
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -44,7 +50,7 @@ def draw_id() -> str:
 
 
 class Node:
-    """One broker and controller. Made by a Cluster; number ``index`` of it."""
+    """One broker, a single one controller as well. Made by a Cluster; number ``index`` of it."""
 
     def __init__(self, index: int, folder: Path, guard: Guard, installation: Installation) -> None:
         self.index = index
@@ -68,10 +74,12 @@ class Node:
 
     def configure(self, ports: Sequence[Ports], sasl: Sasl | None) -> None:
         """Write the node's files for these ports."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.bootstrap = f"127.0.0.1:{ports[self.index].plain}"
-        data = self.folder / "data"
-        write_properties(self.folder / "server.properties", server_properties(self.index, ports, data, sasl))
+        self._write(server_properties(self.index, ports, self.folder / "data", sasl))
+
+    def _write(self, properties: dict[str, str]) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_properties(self.folder / "server.properties", properties)
         write_properties(self.folder / "log4j2.properties", log4j_properties(self.folder / "server.log"))
 
     def format(self, cluster_id: str) -> None:
@@ -139,8 +147,10 @@ class Node:
             self._guard.wait(self.pid, STOP_SECONDS)
 
     def pause(self) -> None:
-        """SIGSTOP: alive, and silent."""
+        """SIGSTOP, and wait until every thread has stopped: alive, and silent."""
         self._guard.signal(self.pid, signal.SIGSTOP)
+        while any(_state(thread) != "T" for thread in Path(f"/proc/{self.pid}/task").iterdir()):
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """SIGCONT after pause()."""
@@ -178,3 +188,28 @@ class Node:
         return UnavailableError(
             f"node {self.index} of the local Kafka ended with {code}; its log ends:\n{self.log_tail()}"
         )
+
+
+def _state(thread: Path) -> str:
+    """The state letter of a thread of /proc; that of one that just ended is "T" as well."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "T"
+
+
+class Controller(Node):
+    """The controller of a cluster of several brokers. It serves no clients."""
+
+    def configure(self, ports: Sequence[Ports], sasl: Sasl | None) -> None:
+        """Write its files for these ports."""
+        del sasl  # it has no listener for clients
+        self.bootstrap = f"127.0.0.1:{ports[0].controller}"
+        self._write(controller_properties(ports, self.folder / "data"))
+
+    def wait_ready(self, deadline: float, peers: Sequence[Node] = ()) -> None:
+        """Wait until it listens; as :meth:`Node.wait_ready` otherwise."""
+        host, port = self.bootstrap.split(":")
+        while not self._listens(host, int(port)):
+            self._check(deadline, peers)
+            time.sleep(0.02)

@@ -13,7 +13,13 @@ from pipelined.local import node as node_module
 from pipelined.local.certificates import Certificate
 from pipelined.local.java import Java, find_java
 from pipelined.local.kafka import Cluster
-from pipelined.local.kafka_config import Sasl, java_command, server_properties, write_properties
+from pipelined.local.kafka_config import (
+    Sasl,
+    controller_properties,
+    java_command,
+    server_properties,
+    write_properties,
+)
 from pipelined.local.ports import LISTENING, Ports, draw_ports
 
 THREE = [Ports(21, 22, 23), Ports(31, 32, 33), Ports(41, 42, 43)]
@@ -34,10 +40,21 @@ def test_every_listener_is_on_the_loopback_only() -> None:
     properties = server_properties(
         1, THREE, Path("/data"), Sasl(Certificate(Path("/k"), "s", Path("/ca")), "c")
     )
-    expected = "PLAINTEXT://127.0.0.1:31,CONTROLLER://127.0.0.1:32,SASL_SSL://127.0.0.1:33"
-    assert properties["listeners"] == expected
+    assert properties["listeners"] == "PLAINTEXT://127.0.0.1:31,SASL_SSL://127.0.0.1:33"
     assert properties["advertised.listeners"] == "PLAINTEXT://127.0.0.1:31,SASL_SSL://127.0.0.1:33"
-    assert properties["controller.quorum.voters"] == "0@127.0.0.1:22,1@127.0.0.1:32,2@127.0.0.1:42"
+    assert controller_properties(THREE, Path("/data"))["listeners"] == "CONTROLLER://127.0.0.1:22"
+    alone = server_properties(0, THREE[:1], Path("/data"))
+    assert alone["listeners"] == "PLAINTEXT://127.0.0.1:21,CONTROLLER://127.0.0.1:22"
+
+
+def test_one_broker_is_its_own_controller_and_three_have_one_beside_them() -> None:
+    one = server_properties(0, THREE[:1], Path("/data"))
+    assert (one["process.roles"], one["controller.quorum.voters"]) == ("broker,controller", "0@127.0.0.1:22")
+    three = [server_properties(n, THREE, Path("/data")) for n in range(3)]
+    three.append(controller_properties(THREE, Path("/data")))
+    assert [each["process.roles"] for each in three] == ["broker", "broker", "broker", "controller"]
+    assert [each["node.id"] for each in three] == ["0", "1", "2", "3"]
+    assert {each["controller.quorum.voters"] for each in three} == {"3@127.0.0.1:22"}
 
 
 def test_without_sasl_there_is_no_sasl_listener() -> None:
