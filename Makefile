@@ -58,12 +58,12 @@ format: $(STAMP) ## Format the code
 bench: $(STAMP) ## The benchmarks, with their ratios; the results go to benchmarks/
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(STAMP) ## A day of faults drawn from a seed, judged: MINUTES=10 SEED=7 BROKERS=3 HOSTS=2 RECORD=1
-	@PYTHONPATH=.:tests $(BIN)/python -m chaos.day --minutes $(MINUTES) --brokers $(BROKERS) --hosts $(HOSTS) \
+chaos: $(STAMP) ## A day of faults drawn from a seed, judged: MINUTES=10 SEED=7 BROKERS=3 HOSTS=2 SOURCE=both RECORD=1
+	@PYTHONPATH=.:tests $(BIN)/python -m chaos.day --minutes $(MINUTES) --brokers $(BROKERS) --hosts $(HOSTS) --source "$(SOURCE)" \
 	  $(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) \
 	  $(if $(RATE),--rate $(RATE)) $(if $(RECORD),--record) $(if $(KEEP),--keep) $(ARGS)
 
-docs: $(STAMP) ## Write the generated files: etc/pipelined.toml and docs/reference
+docs: $(STAMP) ## Write the generated files: etc/pipelined.toml, docs/reference, dashboards
 	@$(BIN)/python -m docs.generate
 
 lock: $(STAMP) ## Lock the newest versions of all packages that setup.cfg allows

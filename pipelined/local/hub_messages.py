@@ -36,7 +36,7 @@ class HubWriter:
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "message.max.bytes": config.kafka.max_message_bytes + 65536,
-                "log_level": 3,
+                "log_level": 0,
             }
         )
 

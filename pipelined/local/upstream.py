@@ -6,10 +6,12 @@ The Event Hub is a cluster of its own, so that its position and its faults are t
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -89,32 +91,43 @@ class Upstream:
         if self.hub is not None:
             self.hub.stop()
 
+    def restart_eventhouse(self) -> None:
+        """Start the Eventhouse again, whose server has ended, with its tables and where it was."""
+        assert self.eventhouse is not None
+        port = int(self.eventhouse.url.rpartition(":")[2])
+        self.eventhouse = Eventhouse(self._directory / "eventhouse", port=port)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys of the configuration that lead to the sources, by their paths."""
+        found: dict[str, Any] = {}
+        if self.eventhouse is not None:
+            found |= {
+                "eventhouse.url": self.eventhouse.url,
+                "eventhouse.database": self.eventhouse.database,
+                "eventhouse.table": TABLE,
+                "eventhouse.poll_seconds": _POLL_S,
+                "workers.eventhouse_poller.processes": 1,
+            }
+        if self.hub is not None:
+            found |= {
+                "eventhub.bootstrap": self.hub.sasl_bootstrap,
+                "eventhub.topic": HUB,
+                "eventhub.connection_string": f"file:{self._secret()}",
+                "eventhub.ca_file": str(self.hub.ca_path),
+                "workers.eventhub_reader.processes": 1,
+            }
+        return found
+
     @property
     def config(self) -> str:
-        """The sections of the configuration that lead to the sources, as TOML; empty without any."""
+        """The same as sections of TOML; empty without any source."""
         text = ""
-        if self.eventhouse is not None:
-            text += f"""
-[eventhouse]
-url = "{self.eventhouse.url}"
-database = "{self.eventhouse.database}"
-table = "{TABLE}"
-poll_seconds = {_POLL_S}
-
-[workers.eventhouse_poller]
-processes = 1
-"""
-        if self.hub is not None:
-            text += f"""
-[eventhub]
-bootstrap = "{self.hub.sasl_bootstrap}"
-topic = "{HUB}"
-connection_string = "file:{self._secret()}"
-ca_file = "{self.hub.ca_path}"
-
-[workers.eventhub_reader]
-processes = 1
-"""
+        for section, settings in itertools.groupby(
+            self.settings.items(), key=lambda setting: setting[0].rpartition(".")[0]
+        ):
+            lines = (f"{path.rpartition('.')[2]} = {json.dumps(value)}\n" for path, value in settings)
+            text += f"\n[{section}]\n{''.join(lines)}"
         return text
 
 

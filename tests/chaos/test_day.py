@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import pytest
 import realparts
 from chaos.day.brokers import dead_coordinators
 from chaos.day.faults import Faults
-from chaos.day.plan import KILLS, SESSION_S, TROUBLES, draw
+from chaos.day.plan import ABOUT, KILLS, READERS, SESSION_S, TROUBLES, draw
 from chaos.day.recovery import Recovery, statistics_of
 from chaos.day.report import as_json, enter, render
 from chaos.day.running import Outcome, run
+from chaos.day.supply import Supply
+from pipelined.errors import UnavailableError
 from pipelined.ledger import Balance
+from pipelined.local.upstream import BOTH, EVENTHOUSE, EVENTHUB
 
 SHORT_MINUTES = 0.8
 SHORT_RATE = 60.0
@@ -25,16 +29,18 @@ SHORT_RATE = 60.0
 
 @pytest.mark.xdist_group("own-kafka")
 @pytest.mark.timeout(420)
-def test_a_short_day_of_faults_on_one_broker_ends_in_a_ledger_that_balances(tmp_path: Path) -> None:
+def test_a_short_day_of_faults_from_both_sources_ends_in_a_ledger_that_balances(tmp_path: Path) -> None:
     realparts.require("the local Kafka", realparts.local_kafka_missing())
     seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
-    plan = draw(seed, SHORT_MINUTES, brokers=1, hosts=1, rate=SHORT_RATE)
+    plan = draw(seed, SHORT_MINUTES, brokers=1, hosts=1, rate=SHORT_RATE, source=BOTH)
     print(f"to repeat it: {plan.command}")
     outcome = run(plan, tmp_path, print)
     report = render(as_json(outcome))
     assert outcome.passed, f"{report}\nits evidence is in {tmp_path}; again: {plan.command}"
     assert sum(outcome.kills.values()) >= 3, report
     assert outcome.lines > 0.5 * outcome.seconds * SHORT_RATE, report
+    assert outcome.balance is not None
+    assert all(found.held > 0.25 * outcome.lines for found in outcome.balance.sources.values()), report
 
 
 def test_a_seed_is_a_plan_and_another_seed_another_one() -> None:
@@ -55,9 +61,47 @@ def test_half_an_hour_on_three_brokers_plans_two_hundred_kills_and_every_kind_of
     for seed in range(5):
         plan = draw(seed, 30, brokers=3, hosts=2)
         assert len(plan.track("kill")) >= 200
-        assert {step.kind for step in plan.track("kill")} == KILLS.keys()
-        assert {step.kind for step in plan.track("trouble")} == TROUBLES.keys()
+        assert {step.kind for step in plan.track("kill")} == KILLS.keys() - ABOUT.keys()
+        assert {step.kind for step in plan.track("trouble")} == TROUBLES.keys() - ABOUT.keys()
         assert all(len(set(step.brokers)) == 2 for step in plan.steps if step.kind == "brokers")
+
+
+def test_a_day_from_both_sources_plans_faults_of_both_and_kills_of_what_reads_them() -> None:
+    plan = draw(3, 60, brokers=3, hosts=2, source=BOTH)
+    assert {step.kind for step in plan.track("kill")} == KILLS.keys()
+    assert {step.kind for step in plan.track("trouble")} == TROUBLES.keys()
+    assert {name for step in plan.track("kill") for name in step.workers} >= {*READERS[BOTH]}
+    assert len({step.answer for step in plan.steps if step.kind == "answers"}) > 5
+    assert plan.command.endswith("SOURCE=both")
+
+
+def test_a_day_from_one_source_has_no_fault_of_the_other() -> None:
+    for source, other in ((EVENTHOUSE, EVENTHUB), (EVENTHUB, EVENTHOUSE)):
+        plan = draw(3, 60, brokers=1, hosts=1, source=source)
+        assert {ABOUT[step.kind] for step in plan.steps if step.kind in ABOUT} == {source}
+        workers = {name for step in plan.steps for name in step.workers}
+        assert workers >= {*READERS[source]}
+        assert workers.isdisjoint(READERS[other])
+
+
+def test_what_takes_nothing_while_the_load_is_fed_gets_all_of_it_later() -> None:
+    taken: list[bytes] = []
+
+    class Away(Supply):
+        failures = 3
+
+        def _put(self, lines: Sequence[bytes]) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise UnavailableError("away")
+            taken.extend(lines)
+
+    supply = Away("away")
+    supply.start()
+    supply.give([b"a", b"b"])
+    supply.give([b"c"])
+    supply.finish()
+    assert taken == [b"a", b"b", b"c"]
 
 
 def test_a_single_broker_and_a_single_host_are_asked_for_nothing_they_cannot_do() -> None:

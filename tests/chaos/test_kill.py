@@ -1,4 +1,4 @@
-"""kill -9, each worker once and then the daemon, while events flow: the books balance."""
+"""kill -9, each worker once and then the daemon, while events flow from every source: the books balance."""
 
 from __future__ import annotations
 
@@ -9,27 +9,52 @@ import secrets
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import realparts
+from chaos.day.plan import READERS
+from chaos.day.supply import Supplies
 from flow import RUNNING, Flow, event, trace_ids
 from pipelined.local.fileserver import file_path
+from pipelined.local.upstream import BOTH, Upstream
 from waiting import until
 
-CHUNK = 40
+CHUNK = 25
+
+
+@pytest.fixture
+def sourced(flow: Flow, tmp_path: Path) -> Iterator[Flow]:
+    """An installation that reads an Eventhouse and an Event Hub."""
+    realparts.require("the local Kafka", realparts.local_kafka_missing())
+    with Upstream(tmp_path / "upstream", BOTH) as upstream:
+        flow.configure(upstream.settings)
+        yield flow
 
 
 def feed(flow: Flow, seed: int, end: threading.Event) -> int:
-    """Load events, chunk by chunk, until it is time to end; returns how many lines."""
+    """Load events, chunk by chunk, and feed them to the sources, until it is time to end.
+
+    Returns how many lines were loaded.
+    """
     day = flow.day(100_000, seed).lines()
+    supplies = Supplies(BOTH, flow.config, seed)
+    supplies.start()
     loaded = 0
     for number in itertools.count():
         if end.wait(0.15):
             break
         # Its attachment goes over a retry tier, to keep the scheduler at work.
         url = flow.files_url + file_path("flaky-1", 5_000, number, "GENERIC.pdf")
-        loaded += flow.load([*itertools.islice(day, CHUNK), event(next(trace_ids(1)), [url])])
+        lines = [*itertools.islice(day, CHUNK), event(next(trace_ids(1)), [url])]
+        if number % 2:
+            supplies.give(lines)
+        else:
+            loaded += flow.load(lines)
+    supplies.finish()
     return loaded
 
 
@@ -57,9 +82,10 @@ def kill_worker(flow: Flow, name: str) -> None:
     assert after["last_exit"] == "killed by SIGKILL"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 @pytest.mark.xdist_group("own-kafka")
-def test_with_each_worker_and_the_daemon_killed_once_the_ledger_balances(flow: Flow) -> None:
+def test_with_each_worker_and_the_daemon_killed_once_the_ledger_balances(sourced: Flow) -> None:
+    flow, workers = sourced, (*READERS[BOTH], *RUNNING)
     seed = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
     print(f"the order and the moments come from CHAOS_SEED={seed}")
     rng = random.Random(seed)
@@ -68,7 +94,7 @@ def test_with_each_worker_and_the_daemon_killed_once_the_ledger_balances(flow: F
     with ThreadPoolExecutor(1) as pool:
         feeding = pool.submit(feed, flow, seed, end)
         try:
-            for name in rng.sample(RUNNING, len(RUNNING)):
+            for name in rng.sample(workers, len(workers)):
                 time.sleep(rng.uniform(0.05, 0.5))  # the moment is the point of it
                 kill_worker(flow, name)
             time.sleep(rng.uniform(0.05, 0.5))
@@ -80,6 +106,8 @@ def test_with_each_worker_and_the_daemon_killed_once_the_ledger_balances(flow: F
         finally:
             end.set()
     balance = flow.settle()
-    assert balance.read == feeding.result()
+    held = {name: found.held for name, found in balance.sources.items()}
+    assert balance.read == feeding.result() + sum(held.values())
+    assert all(count > 100 for count in held.values()), held
     assert balance.completed > 100
     assert flow.stop() == 0

@@ -15,6 +15,7 @@ from chaos.day.plan import RATE, draw
 from chaos.day.report import as_json, enter, render
 from chaos.day.running import run
 from pipelined.ledger.report import render as render_balance
+from pipelined.local.upstream import FILE, SOURCES
 
 
 def main() -> int:
@@ -25,13 +26,14 @@ def main() -> int:
     parser.add_argument("--brokers", type=int, default=3, choices=(1, 3))
     parser.add_argument("--hosts", type=int, default=2, choices=(1, 2, 3))
     parser.add_argument("--rate", type=float, default=RATE, help="events a second")
+    parser.add_argument("--source", default=FILE, choices=SOURCES, help="where the events come from")
     parser.add_argument("--directory", type=Path, default=None, help="default: a new one below /tmp")
     parser.add_argument("--record", action="store_true", help="add it to benchmarks/chaos, if it was judged")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when the day passes")
     parser.add_argument("--plan", action="store_true", help="show the plan and do nothing")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
-    plan = draw(seed, options.minutes, options.brokers, options.hosts, options.rate)
+    plan = draw(seed, options.minutes, options.brokers, options.hosts, options.rate, options.source)
     _tell(f"seed {seed}; to repeat this day: {plan.command}")
     if options.plan:
         _tell("\n".join(map(str, plan.steps)))

@@ -16,9 +16,17 @@ from chaos.day.hosts import Ground, Host
 from chaos.day.load import Feeder, canary_ids
 from chaos.day.plan import Step
 from chaos.day.recovery import PATIENCE_S, Monitor, Recovery, Rows, until_working
+from pipelined.errors import UnavailableError
+from pipelined.local.eventhouse import Eventhouse
+from pipelined.local.eventhouse.settings import DEFAULT_MAX_RECORDS
 from pipelined.local.fileserver import FileServer
+from pipelined.local.node import Node
+from pipelined.local.upstream import EVENTHOUSE, EVENTHUB
 
 __all__ = ["Faults", "SkippedError"]
+
+#: What an answer of the Eventhouse needs to be told beside its kind.
+_ORDERS: dict[str, dict[str, Any]] = {"throttled": {"retry_after": "1"}, "hang": {"seconds": 30.0}}
 
 
 class SkippedError(Exception):
@@ -117,22 +125,43 @@ class Faults:
 
     _brokers = _broker
 
+    def _eventhouse(self, step: Step) -> None:
+        upstream = self._ground.upstream
+        with self._ground.eventhouse, self._canaries(step, "eventhouse", EVENTHOUSE):
+            assert upstream.eventhouse is not None
+            upstream.eventhouse.kill()
+            self.kills["eventhouse"] += 1
+            time.sleep(step.seconds)
+            upstream.restart_eventhouse()
+
+    def _hub(self, step: Step) -> None:
+        (node,) = self._hub_nodes()
+        with self._ground.hub, self._canaries(step, "hub", EVENTHUB):
+            node.kill()
+            self.kills["hub"] += 1
+            time.sleep(step.seconds)
+            launch([node], self._tell)
+
+    def _hub_nodes(self) -> list[Node]:
+        assert self._ground.upstream.hub is not None
+        return self._ground.upstream.hub.nodes
+
     @contextlib.contextmanager
-    def _canaries(self, step: Step, what: str) -> Iterator[None]:
+    def _canaries(self, step: Step, what: str, by: str = "") -> Iterator[None]:
         """Measures what is done inside: from its beginning until events sent meanwhile have their rows."""
         ids = canary_ids()
         self._rows.expect(ids)
         under, killed = self._troubles(), time.monotonic()
         with ThreadPoolExecutor(1) as pool:
-            sent = pool.submit(self._send, ids)
+            sent = pool.submit(self._send, ids, by)
             yield
             sent.result()
         arrived = self._rows.arrival(ids, killed + PATIENCE_S + step.seconds)
         self._killed(step, what, None if arrived is None else arrived - killed, under)
 
-    def _send(self, ids: list[str]) -> None:
+    def _send(self, ids: list[str], by: str) -> None:
         time.sleep(0.1)  # the kill comes first
-        self._feeder.canaries(ids)
+        self._feeder.canaries(ids, by)
 
     # Troubles.
 
@@ -213,6 +242,47 @@ class Faults:
         files.stop()
         time.sleep(step.seconds)
         self._ground.files = FileServer(port=int(files.url.rpartition(":")[2]))
+
+    def _answers(self, step: Step) -> None:
+        told = {"times": None, "rows": 3} | _ORDERS.get(step.answer, {})
+        self._orders(lambda house: house.fault(step.answer, **told))
+        time.sleep(step.seconds)
+        self._orders(lambda house: house.clear_faults())
+
+    def _limits(self, step: Step) -> None:
+        self._orders(lambda house: house.change_settings(max_records=int(step.size)))
+        time.sleep(step.seconds)
+        self._orders(lambda house: house.change_settings(max_records=DEFAULT_MAX_RECORDS))
+
+    def _orders(self, order: Callable[[Eventhouse], object]) -> None:
+        """Tell the Eventhouse; one that is killed at the moment comes back as it should be."""
+        with contextlib.suppress(UnavailableError), self._ground.eventhouse:
+            assert self._ground.upstream.eventhouse is not None
+            order(self._ground.upstream.eventhouse)
+
+    def _eventhouse_freeze(self, step: Step) -> None:
+        with self._ground.eventhouse:
+            assert self._ground.upstream.eventhouse is not None
+            pid = self._ground.upstream.eventhouse.pid
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(step.seconds)
+            os.kill(pid, signal.SIGCONT)
+
+    def _hub_restart(self, step: Step) -> None:
+        (node,) = self._hub_nodes()
+        with self._ground.hub:
+            node.stop()
+            time.sleep(step.seconds)
+            launch([node], self._tell)
+
+    def _hub_freeze(self, step: Step) -> None:
+        (node,) = self._hub_nodes()
+        with self._ground.hub:
+            node.pause()
+            try:
+                time.sleep(step.seconds)
+            finally:
+                node.resume()
 
     def _loader(self, step: Step) -> None:
         self.kills["loader"] += self._feeder.killed_command(step.seconds)

@@ -18,8 +18,10 @@ from chaos.day.disks import Disk
 from chaos.day.plan import PARTITIONS, SESSION_S, Plan
 from flow import Flow, pipelined_command
 from pipelined.errors import UnavailableError
+from pipelined.local.eventhouse.settings import DEFAULT_MAX_RECORDS
 from pipelined.local.fileserver import FileServer
 from pipelined.local.kafka import Cluster
+from pipelined.local.upstream import Upstream
 from pipelined.supervisor.protocol import ask
 from waiting import until
 
@@ -66,6 +68,7 @@ class Host(Flow):
                 "topics.min_insync_replicas": 2 if replicas == 3 else 1,
                 "upload.url": f"file://{ground.folder}/files",
                 "tables.url": f"file://{ground.folder}/tables",
+                **ground.upstream.settings,
                 **{f"workers.{name.replace('-', '_')}.hang_s": limit for name, limit in hang_s.items()},
             },
         )
@@ -121,7 +124,10 @@ class Ground:
         self.files: FileServer
         self.hosts: list[Host] = []
         self.tables: Disk
+        self.upstream = Upstream(folder / "upstream", plan.source)
         self.brokers = threading.RLock()
+        self.eventhouse = threading.RLock()
+        self.hub = threading.RLock()
         self.partitions = {
             "downloads_pending": PARTITIONS,
             "downloads_cached": PARTITIONS,
@@ -135,6 +141,7 @@ class Ground:
             stack.callback(self.cluster.stop)
             self.files = FileServer()
             stack.callback(self._stop_files)
+            stack.enter_context(self.upstream)
             self.tables = Disk(self.folder / "tables", _TABLE_BYTES)
             stack.callback(self._take_down, self.tables)
             for number, hang_s in enumerate(self.plan.hang_s):
@@ -167,12 +174,13 @@ class Ground:
             disk.take_down(disk.place.with_name(f"{disk.place.name}.kept"))
 
     def heal(self, tell: Callable[[str], None]) -> None:
-        """Undo every fault: brokers, file server and disks are back, all workers of all hosts run."""
+        """Undo every fault: brokers, sources, file server and disks are back, all workers run."""
         for node in self.cluster.nodes:
             if node.running:
                 node.resume()
         launch(self.cluster.nodes, tell)
         os.kill(self.files.pid, signal.SIGCONT)
+        self._heal_upstream(tell)
         self.tables.free()
         for host in self.hosts:
             host.cache.free()
@@ -184,6 +192,17 @@ class Ground:
             host.start()
         for host in self.hosts:
             self._raise_workers(host, tell)
+
+    def _heal_upstream(self, tell: Callable[[str], None]) -> None:
+        if self.upstream.eventhouse is not None:
+            os.kill(self.upstream.eventhouse.pid, signal.SIGCONT)
+            self.upstream.eventhouse.clear_faults()
+            self.upstream.eventhouse.change_settings(max_records=DEFAULT_MAX_RECORDS)
+        if self.upstream.hub is not None:
+            for node in self.upstream.hub.nodes:
+                if node.running:
+                    node.resume()
+            launch(self.upstream.hub.nodes, tell)
 
     def _raise_workers(self, host: Host, tell: Callable[[str], None]) -> None:
         def down() -> list[dict[str, Any]] | None:

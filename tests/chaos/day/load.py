@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from chaos.day.hosts import Ground
+from chaos.day.supply import Supplies
 from flow import MARK, Marked, event, pipelinectl_command
 from pipelined.config import Config, load
 from pipelined.errors import UnavailableError
@@ -39,7 +40,10 @@ _CANARIES = 12
 
 
 class Feeder(threading.Thread):
-    """Loads events until ``stop``; ``lines`` counts what is on events.raw, ``error`` is what ended it."""
+    """Loads events until ``stop``, or feeds them to the sources of the day.
+
+    ``lines`` counts those that were loaded from files; ``error`` is what ended it.
+    """
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(daemon=True, name="feeder")
@@ -55,37 +59,57 @@ class Feeder(threading.Thread):
         self._names = itertools.count(1)
         self._rng = random.Random(ground.plan.seed)
         self._day = self._events()
+        self._supplies = Supplies(ground.plan.source, self._config, ground.plan.seed)
         self._stopped = threading.Event()
 
     def run(self) -> None:
         """Load, catching up what an outage held up."""
         began, made = time.monotonic(), 0
         try:
+            self._supplies.start()
             while not self._stopped.wait(_TICK_S):
                 wanted = min(_MOST_AT_ONCE, int((time.monotonic() - began) * self._rate) - made)
                 made += wanted
-                path = self._write(wanted)
-                # A copy, because a file that is loaded again is known by its name, and nothing is done.
-                copies = [path.with_suffix(".again")] if self._rng.random() < _TWICE else []
-                for copy in copies:
-                    shutil.copyfile(path, copy)
-                for each in (path, *copies):
-                    self._load(each)
-                    each.unlink()
+                if self._supplies:
+                    self._supply(wanted)
+                else:
+                    self._load_some(wanted)
+            self._supplies.finish()
         except BaseException as error:  # noqa: BLE001 - told by whoever joins it
             self.error = error
+
+    def _supply(self, count: int) -> None:
+        lines = self._lines(count)
+        for _ in range(2 if self._rng.random() < _TWICE else 1):
+            self._supplies.give(lines)
+
+    def _load_some(self, count: int) -> None:
+        path = self._write(count)
+        # A copy, because a file that is loaded again is known by its name, and nothing is done.
+        copies = [path.with_suffix(".again")] if self._rng.random() < _TWICE else []
+        for copy in copies:
+            shutil.copyfile(path, copy)
+        for each in (path, *copies):
+            self._load(each)
+            each.unlink()
 
     def stop(self) -> None:
         """End after the file in hand."""
         self._stopped.set()
-        self.join(120)
+        self.join(300)
         if self.error is not None:
             raise self.error
         if self.is_alive():
-            raise UnavailableError("the load did not end within 120 s: Kafka takes no events")
+            raise UnavailableError("the load did not end within 300 s: Kafka takes no events")
 
-    def canaries(self, ids: Sequence[str]) -> None:
-        """Load an event of each id, in one transaction, over all partitions. Blocks in an outage."""
+    def canaries(self, ids: Sequence[str], by: str = "") -> None:
+        """Load an event of each id, in one transaction, over all partitions. Blocks in an outage.
+
+        ``by`` is the source that is fed with them, by default they are loaded from a file.
+        """
+        if by:
+            self._supplies.put(by, [event(each, subtype="noteAdded") for each in ids])
+            return
         path = self._folder / f"canary-{next(self._names)}.jsonl"
         path.write_bytes(b"".join(event(each, subtype="noteAdded") + b"\n" for each in ids))
         self._load(path)
@@ -113,10 +137,12 @@ class Feeder(threading.Thread):
 
     def _write(self, count: int) -> Path:
         path = self._folder / f"events-{next(self._names)}.jsonl"
-        with path.open("wb") as output, self._making:  # two threads load
-            for line in itertools.chain(itertools.islice(self._day, count), self._faulty()):
-                output.write(line + b"\n")
+        path.write_bytes(b"".join(line + b"\n" for line in self._lines(count)))
         return path
+
+    def _lines(self, count: int) -> list[bytes]:
+        with self._making:  # two threads load
+            return [*itertools.islice(self._day, count), *self._faulty()]
 
     def _load(self, path: Path) -> None:
         """All of the file, however often it takes: a load that goes on begins behind what is in."""

@@ -11,12 +11,14 @@ from benchmarks.machine import about
 from chaos.day.plan import KILLS, TROUBLES
 from chaos.day.recovery import Recovery, statistics_of
 from chaos.day.running import Outcome
+from pipelined.local.upstream import BOTH, EVENTHOUSE, EVENTHUB, FILE
 
 __all__ = ["RECORD", "as_json", "enter", "render"]
 
 RECORD = Path(__file__).parents[3] / "benchmarks" / "chaos"
 
 _LOST = (
+    "source_missing",
     "event_lost",
     "event_missing_row",
     "attachment_missing",
@@ -28,6 +30,7 @@ _LOST = (
     "table_missing",
 )
 _DOUBLED = (
+    "source_doubled",
     "event_doubled",
     "event_doubled_row",
     "attachment_doubled",
@@ -36,6 +39,12 @@ _DOUBLED = (
     "dead_letter_doubled",
     "failed_row_doubled",
 )
+_SOURCES = {
+    FILE: "files",
+    EVENTHOUSE: "the Eventhouse",
+    EVENTHUB: "the Event Hub",
+    BOTH: "the Eventhouse and the Event Hub",
+}
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -53,6 +62,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "minutes": plan.minutes,
         "brokers": plan.brokers,
         "hosts": plan.hosts,
+        "source": plan.source,
         "seconds": round(outcome.seconds, 1),
         "events": balance.read if balance else outcome.lines,
         "attachments": balance.expected if balance else 0,
@@ -94,7 +104,8 @@ def render(document: Mapping[str, Any]) -> str:
         "",
         f"{document['kills']:,} kills and {document['faults']:,} other faults over {document['events']:,} "
         f"events and {document['attachments']:,} attachments in {document['seconds'] / 60:.1f} minutes, on "
-        f"{document['brokers']} broker(s) and {document['hosts']} host(s): {_verdict(document)}.",
+        f"{document['brokers']} broker(s) and {document['hosts']} host(s), from "
+        f"{_SOURCES[document['source']]}: {_verdict(document)}.",
         "",
         f"Again: `{document['command']}`",
         "",
@@ -172,6 +183,7 @@ def enter(document: Mapping[str, Any], folder: Path = RECORD) -> None:
         "minutes",
         "brokers",
         "hosts",
+        "source",
         "kills",
         "kills_by_kind",
         "faults",
@@ -198,11 +210,13 @@ def _render_record(days: list[dict[str, Any]]) -> str:
         "Made by `make chaos RECORD=1` from record.json: every day that was to count, passed or not. "
         "docs/how-to/chaos.md tells what a day is.",
         "",
-        "| date | seed | min | brokers | hosts | kills | faults | events | attachments | lost | doubled | |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+        "| date | seed | min | brokers | hosts | source | kills | faults | events | attachments | lost "
+        "| doubled | |",
+        "|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for day in days:
         cells = [day["date"][:16], day["seed"], f"{day['minutes']:g}", day["brokers"], day["hosts"]]
+        cells.append(day.get("source", FILE))
         cells += [
             f"{day[name]:,}" for name in ("kills", "faults", "events", "attachments", "lost", "doubled")
         ]

@@ -152,8 +152,9 @@ def _judge(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> Non
     began = time.monotonic()
     balance = outcome.balance = _balance(ground, tell)
     outcome.settle_seconds = time.monotonic() - began
+    outcome.lines += sum(source.held for source in balance.sources.values())
     if balance.read != outcome.lines and not outcome.error:
-        outcome.error = f"{outcome.lines:,} lines were loaded, but events.raw has {balance.read:,}"
+        outcome.error = f"{outcome.lines:,} events were fed, but events.raw has {balance.read:,}"
     if outcome.passed:  # else they stay as they are, for the evidence
         codes = {host.name: host.leave() for host in ground.hosts}
         outcome.notes += [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
