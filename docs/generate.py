@@ -1,4 +1,4 @@
-"""Writes what is generated: ``docs/reference`` and ``etc/pipelined.toml``.
+"""Writes what is generated: ``docs/reference``, ``etc/pipelined.toml`` and the dashboards for Grafana.
 
 ``python -m docs.generate`` writes the files; with ``--check`` it writes nothing, names those that differ,
 and ends with 1 if any does.
@@ -14,6 +14,8 @@ from docs import pages
 from docs.crash_points import crash_points
 from docs.failures import failures
 from docs.messages import messages
+from observability.grafana.overview import overview
+from observability.grafana.sources import sources
 from pipelined.config.rendering import to_reference, to_toml
 
 __all__ = ["GENERATED", "differing", "main"]
@@ -31,6 +33,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/tables.md": pages.tables,
     "docs/reference/topics.md": pages.topics,
     "etc/pipelined.toml": to_toml,
+    "observability/grafana/overview.json": overview,
+    "observability/grafana/sources.json": sources,
 }
 
 

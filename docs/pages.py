@@ -14,6 +14,7 @@ from pipelined.config.leaves import sections
 from pipelined.kafka.settings import HEADER_ROOM, Names
 from pipelined.kafka.topics import STREAMS, Declared, declared
 from pipelined.lake.schemas import TABLES, TableSpec
+from pipelined.stats.disks import DISK_METRICS
 from pipelined.stats.registry import METRICS, Metric
 from pipelined.stats.rendering import SUPERVISOR_METRICS
 
@@ -108,12 +109,17 @@ def metrics() -> str:
     )
     return page(
         "Metrics",
-        "`pipelined/stats/registry.py` and `pipelined/stats/rendering.py`",
+        "`pipelined/stats/registry.py`, `rendering.py` and `disks.py` beside it",
         _METRICS,
         "## What each worker counts",
         own,
         "## What the parent knows of each worker",
         of_parent,
+        "## What the endpoint sees of the disks",
+        table(
+            ["metric", "type", "label", "meaning"],
+            ([code(name), "gauge", code(label), meaning] for name, label, meaning in DISK_METRICS),
+        ),
     )
 
 

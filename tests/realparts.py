@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -23,3 +24,8 @@ def local_kafka_missing() -> str | None:
     except ImportError as error:
         return str(error)
     return None
+
+
+def command_missing(name: str) -> str | None:
+    """Why a program of the system cannot be run here; None when it can."""
+    return None if shutil.which(name) else f"the command {name} is not installed"

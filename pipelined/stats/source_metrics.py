@@ -38,6 +38,18 @@ SHORTENED = _declare(
     "Pages that a source could not give whole because of a limit, and that were asked for again, smaller.",
     "Steadily: make the pages smaller in the configuration of the source.",
 )
+LOST = _declare(
+    Kind.COUNTER,
+    "source_events_lost_total",
+    "Events that the source removed before they were read.",
+    "They are lost to the pipeline. Load them from elsewhere, keep events longer there, see why it lagged.",
+)
+RECONNECTS = _declare(
+    Kind.COUNTER,
+    "source_reconnects_total",
+    "Times that a connection was made anew because nothing came although something waited.",
+    "Now and then is nothing. Often: the network to the service, or the service.",
+)
 POSITION = _declare(
     Kind.GAUGE,
     "source_position_timestamp_seconds",

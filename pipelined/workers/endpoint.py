@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
+from pipelined.stats.disks import DiskCollector
 from pipelined.stats.health import alive, ready
 from pipelined.stats.rendering import registry_of
 from pipelined.stats.slots import Child, SharedStats
@@ -31,6 +32,7 @@ def serve(config: Config, stats: SharedStats, slot: Child, should_stop: Callable
     """Answer on ``endpoint.host:port`` until told to stop; UnavailableError where the port is taken."""
     place = (config.endpoint.host, config.endpoint.port)
     registry = registry_of(stats)
+    registry.register(DiskCollector(config))
 
     def metrics(accept: str) -> Answer:
         encoder, kind = choose_encoder(accept)

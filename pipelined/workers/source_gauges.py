@@ -50,6 +50,8 @@ class SourceGauges:
             stats.observe(source_metrics.QUERY_SECONDS, seconds)
         stats.add(source_metrics.THROTTLED, facts.throttled)
         stats.add(source_metrics.SHORTENED, facts.shortened)
+        stats.add(source_metrics.LOST, facts.lost)
+        stats.add(source_metrics.RECONNECTS, facts.reconnected)
         stats.set(source_metrics.TOKEN, facts.token_expires or 0.0)
         stats.set(source_metrics.FALLBACK, bool(facts.fallback))
         self._fallback = facts.fallback
