@@ -24,7 +24,8 @@ class Difference:
 class SourceSum:
     """What one source holds, against what of it is on ``events.raw``.
 
-    ``held``: its rows or messages; ``taken``: records of it on events.raw; ``only_here``: the distinct trace
+    ``held``: its rows or messages; ``taken``: records of it on events.raw, ``refilled``
+    of them by a back-fill of what was there already; ``only_here``: the distinct trace
     ids that no other source has brought; ``differences`` counts what is not as it has to be.
     """
 
@@ -34,6 +35,7 @@ class SourceSum:
     doubled: int = 0
     unknown: int = 0
     altered: int = 0
+    refilled: int = 0
     ids: int = 0
     only_here: int = 0
     differences: int = 0

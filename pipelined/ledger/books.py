@@ -92,8 +92,8 @@ class RawLog:
 class Books:
     """Everything the topics tell; the names of two of them are what origin headers must carry.
 
-    ``sources`` are those to be judged: what events.raw has of each is in ``delivered``; ``by_source``
-    counts the records by what their header says.
+    ``sources`` are those to be judged: what events.raw has of each is in ``delivered``, those by a back-fill
+    in ``refilled`` too; ``by_source`` counts the records by what their header says.
 
     Records of one partition must come in their order; topics and partitions may mix. The counters are
     always those of the records seen so far:
@@ -108,6 +108,7 @@ class Books:
         self.raw_topic = raw_topic
         self.results_topic = results_topic
         self.delivered: dict[str, Counter[Item]] = {name: Counter() for name in sources}
+        self.refilled: Counter[Item] = Counter()
         self.by_source: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.raw: dict[int, RawLog] = {}
@@ -174,7 +175,9 @@ class Books:
         source = record.headers.get("source", "")
         self.by_source[source] += 1
         if source == "eventhouse" and source in self.delivered:
-            self.delivered[source][item_of_event(document, record.value)] += 1
+            item = item_of_event(document, record.value)
+            self.delivered[source][item] += 1
+            self.refilled[item] += "backfill" in record.headers
         elif source in self.delivered:
             from_array = "origin_item" in record.headers
             self.delivered[source][item_of_record(document, record.value, from_array=from_array)] += 1

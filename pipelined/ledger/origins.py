@@ -22,7 +22,7 @@ _LOADED = "local"
 def judge_sources(books: Books, sources: Iterable[SourceEvidence], balance: Balance) -> None:
     """Enter each source into the balance, and which ids only one of them has."""
     for source in sources:
-        balance.sources[source.name] = _judge(books.delivered[source.name], source, balance)
+        balance.sources[source.name] = _judge(books, source, balance)
     _compare(books, balance)
     for name, count in sorted(books.by_source.items()):
         if name not in books.delivered and name != _LOADED:
@@ -30,7 +30,8 @@ def judge_sources(books: Books, sources: Iterable[SourceEvidence], balance: Bala
             balance.notes.append(f"{count:,} records on events.raw {says}: there is nothing to judge them by")
 
 
-def _judge(taken: Counter[Item], source: SourceEvidence, balance: Balance) -> SourceSum:
+def _judge(books: Books, source: SourceEvidence, balance: Balance) -> SourceSum:
+    taken = books.delivered[source.name]
     held = now = source.before
     found = SourceSum(held=held.total(), taken=taken.total())
     title, thing = TITLES[source.name]
@@ -60,8 +61,10 @@ def _judge(taken: Counter[Item], source: SourceEvidence, balance: Balance) -> So
 
     for item, count in extra.items():
         if now[item]:
-            found.doubled += count
-            if not source.repeats:
+            again = min(count, books.refilled[item])
+            found.refilled += again
+            found.doubled += count - again
+            if count > again and not source.repeats:
                 detail = f"{_times(now[item], thing)} in the {title}, {taken[item]} times on events.raw"
                 balance.differ("source_doubled", _about(item, thing), detail)
         elif (unknown := count if item[0] is None else min(count, others[item[0]])) > 0:
@@ -82,6 +85,10 @@ def _tell(found: SourceSum, source: SourceEvidence, balance: Balance) -> None:
     if source.repeats and found.doubled:
         balance.notes.append(
             f"the {title} has no cursors: {found.doubled:,} {thing}s were read more than once, as has to be"
+        )
+    if found.refilled:
+        balance.notes.append(
+            f"a back-fill brought {found.refilled:,} {thing}s of the {title} that were on events.raw already"
         )
     if source.begins_anywhere and found.missing:
         balance.notes.append(

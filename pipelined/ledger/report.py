@@ -89,7 +89,12 @@ def _lines(balance: Balance) -> list[_Line]:
 
 def _source_line(name: str, found: SourceSum) -> _Line:
     title, thing = TITLES[name]
-    told = {"missing": found.missing, "doubled": found.doubled, "altered": found.altered}
+    told = {
+        "missing": found.missing,
+        "doubled": found.doubled,
+        "altered": found.altered,
+        "again by a back-fill": found.refilled,
+    }
     wrong = "".join(f", {count:,} {what}" for what, count in told.items() if count)
     foreign = f" ({found.unknown:,} that it never had)" if found.unknown else ""
     return _Line(

@@ -230,6 +230,20 @@ def test_where_the_database_has_no_cursors_a_row_may_come_again_but_is_told(worl
     assert "1 rows were read more than once" in balance.notes[0]
 
 
+def test_what_a_back_fill_brings_again_is_told_and_is_no_difference_but_what_it_invents_is(
+    world: World,
+) -> None:
+    world.take(TABLE, event(1), backfill="a..b")
+    balance = world.judge()
+    assert balance.balanced
+    assert balance.sources[TABLE].refilled == 1
+    assert "a back-fill brought 1 rows of the Eventhouse" in balance.notes[0]
+    world.take(TABLE, event(1))
+    assert world.judge().difference_kinds == {"source_doubled": 1}
+    world.take(TABLE, event(8), backfill="a..b")
+    assert world.judge().difference_kinds == {"source_doubled": 1, "source_unknown": 1}
+
+
 def test_where_reading_did_not_begin_at_the_beginning_what_is_missing_is_only_told(world: World) -> None:
     world.sources[HUB].begins_anywhere = True
     lost_message(world)
@@ -278,6 +292,7 @@ def test_the_json_object_has_the_sums_of_each_source(world: World) -> None:
         "doubled": 1,
         "unknown": 0,
         "altered": 0,
+        "refilled": 0,
         "ids": 3,
         "only_here": 1,
         "differences": 1,
