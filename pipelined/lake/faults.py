@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from deltalake.exceptions import CommitFailedError
 
 from pipelined.errors import AuthError, DependencyError, PipelinedError, RecordError
+from pipelined.logs.masking import mask
 
 __all__ = ["classified", "classify", "is_conflict", "is_unauthenticated", "plain"]
 
@@ -34,8 +35,8 @@ _REFUSED = (
 
 
 def plain(error: BaseException) -> str:
-    """The error's text on one line, without terminal colours."""
-    return " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
+    """The error's text on one line, without terminal colours and what looks like a secret."""
+    return mask(" ".join(_COLOURS.sub("", str(error)).split())) or type(error).__name__
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -110,7 +110,11 @@ class TableSource:
 
     def exists(self) -> bool:
         """Whether there is a table; raises the table layer's own."""
-        return self._reach(lambda options: DeltaTable.is_deltatable(self.location, storage_options=options))
+        try:
+            self.existing()  # the table layer's own question whether there is one stops all threads
+        except TableNotFoundError:
+            return False
+        return True
 
     def files(self) -> TableFiles:
         """Its files, reached as the table is."""

@@ -18,6 +18,7 @@ from pipelined.auth import STORAGE_SCOPE, provider
 from pipelined.config.tree import Config
 from pipelined.errors import RecordError, UnavailableError
 from pipelined.ledger.evidence import FoundFile
+from pipelined.logs.masking import mask
 
 __all__ = ["FileReader"]
 
@@ -80,7 +81,7 @@ class FileReader:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> UnavailableError:
-        return UnavailableError(f"the store {self._url} cannot be read: {error}")
+        return UnavailableError(f"the store {self._url} cannot be read: {mask(str(error))}")
 
 
 def _read_local(file: Path, path: str) -> FoundFile:

@@ -14,6 +14,7 @@ from pipelined.auth import STORAGE_SCOPE, provider
 from pipelined.config.tree import Config
 from pipelined.errors import RecordError, UnavailableError
 from pipelined.ledger.evidence import AttachmentRow
+from pipelined.logs.masking import mask
 
 __all__ = ["TableReader"]
 
@@ -60,7 +61,7 @@ class TableReader:
         except TableNotFoundError:
             return None
         except (DeltaError, OSError) as error:
-            raise UnavailableError(f"the table {location} cannot be opened: {error}") from error
+            raise UnavailableError(f"the table {location} cannot be opened: {mask(str(error))}") from error
 
     def _options(self) -> dict[str, str]:
         if self._url.startswith(("file:", "/")):
@@ -82,7 +83,7 @@ def _stream(table: DeltaTable, name: str, columns: list[str]) -> Iterator[tuple[
         for batch in _batches(table, columns):
             yield from zip(*(batch.column(column).to_pylist() for column in columns), strict=True)
     except (DeltaError, OSError, pa.ArrowException, KeyError) as error:
-        raise UnavailableError(f"the table {name} cannot be read: {error}") from error
+        raise UnavailableError(f"the table {name} cannot be read: {mask(str(error))}") from error
 
 
 def _batches(table: DeltaTable, columns: list[str]) -> Iterable[pa.RecordBatch]:

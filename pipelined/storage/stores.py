@@ -32,6 +32,7 @@ from pipelined.errors import (
     RecordError,
     TransientError,
 )
+from pipelined.logs.masking import mask
 from pipelined.storage.disk import disk_error, sync_folder
 from pipelined.storage.durable import Group, Item
 
@@ -302,8 +303,10 @@ def _refused_or_down(error: Exception) -> RecordError:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of an error of obstore: the rest is a dump of its inside. Without the query of a URL."""
-    return re.sub(r"\?\S*", "", str(error).partition("\n")[0])[:300].strip()
+    """The first line of an error of obstore: the rest is a dump of its inside. Without the query of a URL,
+    and without what a store repeats of our request.
+    """
+    return mask(re.sub(r"\?\S*", "", str(error).partition("\n")[0]))[:300].strip()
 
 
 def _object_store(url: str, timeout_s: float, tokens: TokenProvider | None) -> Any:
