@@ -31,6 +31,7 @@ _logger = logging.getLogger("pipelined.crashpoints")
 VARIABLE = "PIPELINED_CRASH_POINTS"
 
 _LOAD = ("load",)
+_BACKFILL = ("backfill",)
 _SOURCES = ("eventhouse-poller", "eventhub-reader")
 _TABLES = ("event-writer", "result-processor")
 _STAGES = ("event-ingester", "retry-scheduler", "download", "upload")
@@ -71,17 +72,17 @@ class Point(enum.Enum):
         "The successor reads the position back again.",
     )
     PAGED = (
-        *("source.fetched", _SOURCES),
+        *("source.fetched", _SOURCES + _BACKFILL),
         "A page is fetched; nothing of it is produced, and the next one may be under way.",
         "It is fetched again, from the position that was committed last.",
     )
     BEGUN = (
-        *("transaction.begun", _SOURCES + _MEMBERS + _LOAD),
+        *("transaction.begun", _SOURCES + _MEMBERS + _LOAD + _BACKFILL),
         "A transaction is open at the client; nothing is produced, no offset is sent.",
         _AGAIN,
     )
     PRODUCED = (
-        *("transaction.produced", _SOURCES + _MEMBERS + _LOAD),
+        *("transaction.produced", _SOURCES + _MEMBERS + _LOAD + _BACKFILL),
         "The outputs are at the brokers, in an open transaction; no offset is sent.",
         _ABORTED,
     )
@@ -91,7 +92,7 @@ class Point(enum.Enum):
         _ABORTED,
     )
     COMMITTED = (
-        *("transaction.committed", _SOURCES + _MEMBERS + _LOAD),
+        *("transaction.committed", _SOURCES + _MEMBERS + _LOAD + _BACKFILL),
         "The transaction is committed; the worker has drawn no consequence from it.",
         "The successor begins behind it. Its counters, and an upload's cached file, are left as they were.",
     )

@@ -104,6 +104,7 @@ class Backfill:
         self._rate = rate
         self._reader = RangeReader(config, span, min(page, max(2, round(rate))) if rate else page)
         self._key = self._reader.key
+        self._way = ("backfill", str(span).encode())
         digest = hashlib.blake2b(self._key.encode(), digest_size=8).hexdigest()
         self._transactor = Transactor(config, f"{config.domain}.backfill.{digest}", lambda: None)
         limits = dataclasses.replace(config.sources, pause_lag=most_lag, resume_lag=most_lag // 2)
@@ -179,6 +180,8 @@ class Backfill:
     def _fresh(self, rows: Sequence[Row]) -> tuple[list[Output], int]:
         """The events of these rows that are not in the table, and how many are."""
         outputs = [output(row) for row in rows]
+        for each in outputs:  # as the poller would send it, but for the way by which it came
+            each.headers.append(self._way)
         if self._stored is None:
             return outputs, 0
         known = self._stored.known([each.key for each in outputs], [_day(row[4]) for row in rows])

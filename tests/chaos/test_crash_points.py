@@ -8,6 +8,7 @@ to it together, and the ledger judges the end. ``-k upload-file.renamed`` makes 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -75,6 +76,7 @@ class Rig:
         self._in_ingested = 0
         self._follower = follower
         self._files = 0
+        self._fills = 0
         self._hosts = contextlib.ExitStack()
         self._selected = selected
         self._rounds: dict[Point, Round | BaseException] = {}
@@ -116,6 +118,15 @@ class Rig:
         for line in lines:
             self._producer.produce(self.flow.config.eventhub.topic, line)
         assert self._producer.flush(20) == 0
+
+    def fill_back(self) -> list[int]:
+        """Events that only a back-fill finds, since they get no cursor; its exit codes, given twice."""
+        self._fills += 1
+        start = dt.datetime(2026, 1, 5, tzinfo=dt.UTC) + dt.timedelta(hours=self._fills)
+        rows = [row for row in map(table_row, self.lines()) if row is not None]
+        self._eventhouse.ingest(TABLE, rows, ingested=round(start.timestamp()) * 10**9, cursor_lag=None)
+        span = ["--from", start.isoformat(), "--to", (start + dt.timedelta(hours=1)).isoformat()]
+        return [self.flow.ctl("backfill", *span).returncode for _ in ("killed", "again")]
 
     def poison(self, worker: str) -> None:
         """A record that this table worker cannot read."""
@@ -189,6 +200,7 @@ class Round:
             self.loads = [rig.flow.ctl("load", path).returncode for _ in ("killed", "again")]
         else:
             rig.flow.load(rig.lines())
+        self.fills = rig.fill_back() if "backfill" in workers else []
         for worker in set(workers) & set(SOURCE_TYPES):
             rig.bring(worker)
         if point in STOPPING:
@@ -260,6 +272,8 @@ def test_a_worker_killed_at(rig: Rig, point: Point, worker: str) -> None:
     assert not found.files[worker].exists()
     if worker == "load":
         assert found.loads == [-signal.SIGKILL, 0]
+    elif worker == "backfill":
+        assert found.fills == [-signal.SIGKILL, 0]
     else:
         assert found.status[worker]["last_exit"] == "killed by SIGKILL"
     if point is Point.DATA_WRITTEN:

@@ -133,6 +133,7 @@ def test_an_event_is_what_the_poller_would_have_sent(config: Config, table: Tabl
     (message,) = read(config, Stream.RAW)
     assert (message.key or b"").decode() == row["traceId"]
     assert (message.header("source"), message.header("trace_id")) == ("eventhouse", row["traceId"])
+    assert message.header("backfill") == str(DAY), "which tells it from what the poll brought"
     assert json.loads(message.value)["data"] == row["data"]
 
 

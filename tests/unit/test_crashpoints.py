@@ -80,7 +80,7 @@ def test_labels_are_different_and_workers_exist() -> None:
     assert len({point.label for point in Point}) == len(Point)
     for point in Point:
         assert point.workers
-        assert set(point.workers) <= {*WORKER_TYPES, "load"}
+        assert set(point.workers) <= {*WORKER_TYPES, "load", "backfill"}
         assert point.stands.endswith(".")
         assert point.follows.endswith(".")
         assert re.fullmatch(r"[a-z]+\.[a-z_]+", point.label)
@@ -88,7 +88,7 @@ def test_labels_are_different_and_workers_exist() -> None:
 
 def test_every_worker_that_takes_part_in_the_promise_has_points() -> None:
     # The endpoint shows, and the maintenance tidies: neither takes anything in.
-    promised = {*WORKER_TYPES, "load"} - {"endpoint", "table-maintenance"}
+    promised = {*WORKER_TYPES, "load", "backfill"} - {"endpoint", "table-maintenance"}
     assert {worker for point in Point for worker in point.workers} == promised
 
 
