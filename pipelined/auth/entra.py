@@ -38,7 +38,7 @@ _ADVICE = {
     "700016": "there is no such application in this tenant: check client_id and tenant_id",
     "90002": "there is no such tenant: check tenant_id",
     "900023": "there is no such tenant: check tenant_id",
-    "700024": "the assertion is not valid now: check this machine's clock",
+    "700024": "the assertion is not valid now: check this machine's clock, or who renews the token file",
     "700027": "the certificate is not registered with the application",
     "70021": "the application has no federated credential for this issuer and subject",
     "700211": "the application has no federated credential for this issuer",
