@@ -78,7 +78,7 @@ def run_demo(
         click.echo("\n" + render(balance, unicode=(sys.stdout.encoding or "").lower().startswith("utf")))
         if ledger is not None:
             ledger.write_text(json.dumps(balance.as_json(), indent=2) + "\n")
-        _tell_places(directory, stack.config)
+        _tell_places(directory, stack.config, config)
         if keep:
             _keep(stack.config, daemon)
     if daemon.returncode != 0:
@@ -195,11 +195,14 @@ def _tell_left_out(feeds: Sequence[Feed]) -> None:
             )
 
 
-def _tell_places(directory: Path, config: Path) -> None:
-    click.echo(
-        f"\ntables  {directory}/tables\nfiles   {directory}/files\nlog     {directory}/daemon.log\n"
-        f"config  {config}"
-    )
+def _tell_places(directory: Path, config_file: Path, config: Config) -> None:
+    click.echo(f"\ntables  {directory}/tables\nfiles   {directory}/files")
+    if config.eventhouse.url:
+        where = config.eventhouse
+        click.echo(f"source  {where.table} in the database {where.database} of {where.url}")
+    if config.eventhub.bootstrap:
+        click.echo(f"source  the hub {config.eventhub.topic} at {config.eventhub.bootstrap}")
+    click.echo(f"log     {directory}/daemon.log\nconfig  {config_file}")
 
 
 def _keep(config: Path, daemon: subprocess.Popen[bytes]) -> None:

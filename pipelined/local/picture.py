@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -52,8 +53,10 @@ class Picture:
                     (progress.completed - files) / (now - then),
                 )
             self._last = (now, accounted, progress.completed)
+        # What a source holds is asked for less often than what has come of it.
         sources = "".join(
-            f"{TITLES[name][0]} {taken:,} of {held:,} | " for name, held, taken in progress.sources
+            f"{TITLES[name][0]} {taken:,} of {max(held, taken):,} | "
+            for name, held, taken in progress.sources
         )
         line = (
             f"[{now - self._began:5.1f} s] {sources}"
@@ -63,6 +66,7 @@ class Picture:
             f"DLQ {progress.events_dlq + progress.downloads_dlq:,}"
         )
         if self._terminal:
-            click.echo(f"\r\033[K{line}", nl=False)
+            # A line that wraps could not be written over.
+            click.echo(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", nl=False)
         else:
             click.echo(line)

@@ -147,12 +147,12 @@ def _serve(directory: Path, source: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     bootstrap = os.environ.get(BOOTSTRAP_VARIABLE, "")
     with contextlib.ExitStack() as stack:
-        if not bootstrap or source in (EVENTHUB, BOTH):
+        if source in (EVENTHUB, BOTH):
             ensure_kafka(progress=_progress)  # before two clusters ask for it at once
         with ThreadPoolExecutor(1) as pool:
             entering = pool.submit(stack.enter_context, Upstream(directory, source))
             if not bootstrap:
-                cluster = Cluster(directory=directory / "kafka")
+                cluster = Cluster(directory=directory / "kafka", progress=_progress)
                 cluster.start()
                 stack.callback(cluster.stop)
                 bootstrap = cluster.bootstrap
