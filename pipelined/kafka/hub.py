@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -22,10 +23,11 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
-from pipelined.errors import DependencyError, PipelinedError
+from pipelined.errors import AuthError, DependencyError
 from pipelined.kafka.answers import answered
 from pipelined.kafka.hub_failures import failure
 from pipelined.kafka.settings import Settings, hub_consumer_settings, hub_settings
+from pipelined.messages.codec import parse_time
 
 __all__ = ["Bounds", "HubConnection", "Told"]
 
@@ -80,6 +82,8 @@ class HubConnection:
         self._next_tell = 0.0
         self._tell_failed = False
         self._throttle_said = 0.0
+        #: Until when it said that it answers nothing (on the monotonic clock).
+        self.throttled_until = 0.0
         #: Requests' seconds, and throttled answers, until they are taken.
         self.queries: list[float] = []
         self.throttled = 0
@@ -92,7 +96,7 @@ class HubConnection:
         try:
             self._consumer = Consumer(hub_consumer_settings(config, login) | callbacks)
         except KafkaException as error:
-            raise self._failure(error.args[0]) from error
+            raise failure(error.args[0], config) from error
 
     @property
     def in_trouble(self) -> bool:
@@ -116,9 +120,17 @@ class HubConnection:
         """The end of each of these partitions, now."""
         return self._offsets(numbers, OFFSET_END)
 
-    def since(self, numbers: Collection[int], moment: int) -> dict[int, int]:
-        """The first offset of each of these partitions at or after a time (ms); its end where none is."""
-        found, ends = self._offsets(numbers, moment), self.ends(numbers)
+    def starts(self, to: str, bounds: Mapping[int, Bounds]) -> dict[int, int]:
+        """Where partitions begin for ``beginning``, ``now`` (their end), or a time (ISO-8601).
+
+        For a time it is the first offset at or after it, the end where there is none.
+        """
+        if to == "beginning":
+            return {number: bound.low for number, bound in bounds.items()}
+        ends = {number: bound.high for number, bound in bounds.items()}
+        if to == "now":
+            return ends
+        found = self._offsets(bounds, round(parse_time(to).timestamp() * 1000))
         return {number: ends[number] if offset < 0 else offset for number, offset in found.items()}
 
     def topic_id(self) -> str:
@@ -177,8 +189,10 @@ class HubConnection:
             self._tell_now()
         while self._telling > 0 and time.monotonic() < deadline:
             self._consumer.consume(1, _STEP_S)
-        # Its own close() would wait a minute for a group that does not answer.
+        # An answer that is owed is waited for in there, for a minute where the connection is silent.
+        last = [self._consumer]
         del self._consumer
+        threading.Thread(target=last.clear, name="hub-close", daemon=True).start()
 
     def _tell_now(self) -> None:
         self._next_tell = time.monotonic() + _TELL_S
@@ -216,19 +230,16 @@ class HubConnection:
                 reason: Any = error.args[0]
                 # What is wrong is told by the callbacks; a message that comes along is not lost.
                 self._held += self._consumer.consume(1, 0)
-                known = self._trouble
-                final = known is not None and known.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}
-                if final or not _passing(reason) or time.monotonic() - began > _REQUEST_S:
-                    raise self._failure(known or reason) from error
+                told = failure(self._trouble or reason, self._config)
+                final = not isinstance(told, DependencyError) or not _passing(reason)
+                if final or time.monotonic() > max(began, self.throttled_until) + _REQUEST_S:
+                    if isinstance(told, AuthError):
+                        self._refused()
+                    raise told from error
             else:
                 self.queries.append(time.monotonic() - tried)
                 self._trouble = None
                 return answer
-
-    def _failure(self, reason: KafkaError) -> PipelinedError:
-        if reason.code() == KafkaError._AUTHENTICATION:
-            self._refused()
-        return failure(reason, self._config)
 
     def _on_error(self, error: KafkaError) -> None:
         # That all are down says nothing of why.
@@ -239,6 +250,7 @@ class HubConnection:
         if event.throttle_time <= 0:
             return
         self.throttled += 1
+        self.throttled_until = time.monotonic() + event.throttle_time
         if time.monotonic() - self._throttle_said > _QUIET_S:
             self._throttle_said = time.monotonic()
             _logger.warning(

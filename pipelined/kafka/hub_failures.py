@@ -10,6 +10,7 @@ from pipelined.errors import AuthError, ConfigError, DependencyError, PipelinedE
 __all__ = ["failure"]
 
 _LOGIN = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
+_CUT = "Local: "
 _RIGHTS = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -31,7 +32,8 @@ def failure(error: KafkaError, config: Config) -> PipelinedError:
     """The error of ours for what the client says of the Event Hub: who must act, and what to do."""
     hub = config.eventhub
     where, code, text = f"the Event Hub {hub.topic} at {hub.bootstrap}", error.code(), error.str()
-    if code in _LOGIN:
+    # A connection that is cut while it logs in is called a failed login, too.
+    if code in _LOGIN and _CUT not in text:
         means = (
             "the connection string (eventhub.connection_string): was its key renewed? It needs the claim "
             "Listen"
@@ -60,6 +62,10 @@ def failure(error: KafkaError, config: Config) -> PipelinedError:
         return DependencyError("hub_tls_failed", f"no TLS connection to {where}: {text}")
     if code == KafkaError._INVALID_ARG:
         return ConfigError(f"{where} cannot be connected to: {text}. See eventhub.ca_file")
+    if code == KafkaError._TIMED_OUT:
+        return DependencyError(
+            "hub_silent", f"{where} gives no answer, on a connection that is there: {text}"
+        )
     if code == KafkaError._RESOLVE:
         return DependencyError("hub_unknown_host", f"{where} is not known to the DNS: {text}")
     return DependencyError(

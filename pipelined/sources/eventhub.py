@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 
 from pipelined.config import Config
 from pipelined.errors import ConfigError, DependencyError, PoisonError
-from pipelined.kafka.hub import Bounds, HubConnection, Told
-from pipelined.messages.codec import parse_time
+from pipelined.kafka.hub import HubConnection, Told
 from pipelined.messages.identity import event_key
 from pipelined.sources.contract import Facts, Page, Probe
 from pipelined.sources.hub_events import odd_message
 from pipelined.sources.hub_login import Login, hub_host
 from pipelined.sources.hub_position import Lost, Place, Position, read_position
+from pipelined.sources.hub_watch import Watch
 from pipelined.stages.contract import Headers, Output, Stream
 
 __all__ = ["EventhubSource"]
@@ -72,8 +72,7 @@ class EventhubSource:
         self._came = False
         self._last_fetch = self._next_look = 0.0
         self._looks = 0
-        #: Partitions with more than was read: where they stand, and since when.
-        self._waits: dict[int, tuple[int, float]] = {}
+        self._watch = Watch()
         self._queries: list[float] = []
         self._throttled = self._lost = self._reconnected = 0
 
@@ -87,7 +86,7 @@ class EventhubSource:
         """The position of ``now``, ``beginning``, or a time (ISO-8601), whatever was read so far."""
         connection = self._connected()
         bounds = connection.bounds(connection.partitions())
-        return self._begin(connection, to, bounds, connection.topic_id()).encoded()
+        return self._begin(connection.starts(to, bounds), connection.topic_id()).encoded()
 
     def fetch(self, timeout: float) -> Page | None:
         """The next page, or None."""
@@ -103,7 +102,7 @@ class EventhubSource:
         connection, position = self._ready()
         now = time.monotonic()
         if now - self._last_fetch > self._look_s:
-            self._waits = {}  # nobody asked meanwhile
+            self._watch.reset()  # nobody asked meanwhile
         if now >= self._next_look:
             connection = self._look(connection, position, now)
         if self._pinned:
@@ -186,7 +185,7 @@ class EventhubSource:
         if position is None and self._resumed is not None:
             position = read_position(self._resumed)
         if position is None:
-            position = self._begin(connection, self._config.eventhub.start, bounds, topic_id)
+            position = self._begin(connection.starts(self._config.eventhub.start, bounds), topic_id)
         # Where no id vouches for the hub, the last record that was read does.
         doubtful = not topic_id or not position.topic_id
         refused, self._refused = self._refused, set()
@@ -205,7 +204,7 @@ class EventhubSource:
         self._again = {n for n, place in places.items() if doubtful and place.last >= bounds[n].low}
         connection.assign({n: place.last if n in self._again else place.next for n, place in places.items()})
         self._next_look = time.monotonic() + self._look_s
-        self._waits = {}
+        self._watch.reset()
         _logger.info(
             "reading the Event Hub %s: %s",
             self._hub,
@@ -213,15 +212,7 @@ class EventhubSource:
         )
         return position
 
-    def _begin(
-        self, connection: HubConnection, to: str, bounds: Mapping[int, Bounds], topic_id: str
-    ) -> Position:
-        if to == "beginning":
-            starts = {number: bound.low for number, bound in bounds.items()}
-        elif to == "now":
-            starts = {number: bound.high for number, bound in bounds.items()}
-        else:
-            starts = connection.since(bounds, round(parse_time(to).timestamp() * 1000))
+    def _begin(self, starts: Mapping[int, int], topic_id: str) -> Position:
         places = {number: Place(start) for number, start in starts.items()}
         return Position(hub=self._hub, topic_id=topic_id, partitions=places)
 
@@ -300,8 +291,30 @@ class EventhubSource:
         )
 
     def _look(self, connection: HubConnection, position: Position, now: float) -> HubConnection:
-        """See whether it is the same hub, with the same partitions, and whether what waits in it comes."""
+        """See that all is well, connecting anew where the connection is of no use any more."""
         self._next_look = now + self._look_s
+        if now < connection.throttled_until:
+            self._watch.reset()
+            return connection
+        try:
+            stalled = self._stalled(connection, position, now)
+        except DependencyError as error:
+            if error.code != "hub_silent":
+                raise
+            _logger.warning("%s: connecting anew", error, extra={"code": error.code})
+            return self._reconnect()
+        if stalled < self._stall_s:
+            return connection
+        _logger.warning(
+            "events wait in a partition of the Event Hub %s, and none has come for %.0f s: connecting anew",
+            self._hub,
+            stalled,
+            extra={"code": "hub_stalled"},
+        )
+        return self._reconnect()
+
+    def _stalled(self, connection: HubConnection, position: Position, now: float) -> float:
+        """See whether it is the same hub, take new partitions, tell for how long what waits has not come."""
         self._looks += 1
         if position.topic_id and self._looks % _IDENTITY_LOOKS == 0:
             position.belongs_to(connection.topic_id())
@@ -311,22 +324,9 @@ class EventhubSource:
             position.partitions |= {number: Place(low) for number, low in lows.items()}
             connection.assign_more(lows)
             _logger.info("the Event Hub %s has more partitions: %s", self._hub, ", ".join(map(str, new)))
-        ends, waits = connection.ends(position.partitions), {}
-        for number, place in position.partitions.items():
-            if ends[number] > place.next:
-                seen = self._waits.get(number)
-                waits[number] = seen if seen and seen[0] == place.next else (place.next, now)
-        self._waits = waits
-        waited = now - min((since for _, since in waits.values()), default=now)
-        return self._reconnect(waited) if waited >= self._stall_s else connection
+        return self._watch.stalled(position, connection.ends(position.partitions), now)
 
-    def _reconnect(self, seconds: float) -> HubConnection:
-        _logger.warning(
-            "events wait in a partition of the Event Hub %s, and none has come for %.0f s: connecting anew",
-            self._hub,
-            seconds,
-            extra={"code": "hub_stalled"},
-        )
+    def _reconnect(self) -> HubConnection:
         self._reconnected += 1
         self._drop()
         return self._ready()[0]

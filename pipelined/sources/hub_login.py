@@ -8,8 +8,9 @@ from pipelined.auth import provider
 from pipelined.config import Config
 from pipelined.config.secrets import resolve
 from pipelined.config.trust import is_loopback
-from pipelined.errors import ConfigError
+from pipelined.errors import AuthError, ConfigError
 from pipelined.kafka.settings import Settings
+from pipelined.messages.codec import iso_ms
 
 __all__ = ["Login", "hub_host", "parse_connection_string"]
 
@@ -66,6 +67,9 @@ class Login:
             return {"sasl.mechanisms": "PLAIN", "sasl.username": _USER, "sasl.password": text}
         # Asked for here, where an error is one: the client would swallow it, after ten seconds.
         self._sent = self._provider.token()
+        ends = self._provider.expires_at
+        if ends is not None and ends <= time.time():
+            raise AuthError("token_ended", f"{_SECTION}: the token ended at {iso_ms(round(ends * 1000))}")
         return {"sasl.mechanisms": "OAUTHBEARER", "oauth_cb": self._token}
 
     def refused(self) -> None:

@@ -153,6 +153,23 @@ def test_it_may_begin_with_what_comes_from_now_on_and_stays_with_that(new_hub: N
     assert sorted(numbers_of(outputs)) == list(range(10, 20))
 
 
+def test_it_may_be_set_to_any_time(new_hub: NewHub) -> None:
+    hub = new_hub()
+    noon = 1_767_614_400_000  # 2026-01-05T12:00:00Z
+    for number in range(10):
+        hub.put([event(number)], partition=number % 2, timestamp=noon + number * 1000)
+    for to, wanted in (
+        ("beginning", range(10)),
+        ("2026-01-05T12:00:06.5Z", range(7, 10)),
+        ("2027-01-01T00:00:00Z", ()),
+        ("now", ()),
+    ):
+        with closing(begun(hub)) as source:
+            position = source.begin_at(to)
+        with closing(begun(hub, position)) as source:
+            assert sorted(numbers_of(nothing_more(source, 1))) == list(wanted)
+
+
 def test_partitions_that_are_added_are_read_from_their_beginning(new_hub: NewHub) -> None:
     hub = new_hub(1)
     hub.put([event(0)], partition=0)

@@ -137,6 +137,11 @@ def test_the_host_is_that_of_the_first_address() -> None:
     ("error", "kind", "words"),
     [
         (KafkaError(KafkaError._AUTHENTICATION, "no"), AuthError, "eventhub.connection_string"),
+        (
+            KafkaError(KafkaError._AUTHENTICATION, "handshake failed: Local: Broker transport failure"),
+            DependencyError,
+            "no answer",
+        ),
         (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), AuthError, "Listen"),
         (KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), AuthError, "Azure Event Hubs Data Receiver"),
         (KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), ConfigError, "eventhub.topic"),
@@ -145,7 +150,7 @@ def test_the_host_is_that_of_the_first_address() -> None:
         (KafkaError(KafkaError._INVALID_ARG, "ssl.ca.location failed"), ConfigError, "eventhub.ca_file"),
         (KafkaError(KafkaError._RESOLVE, "what"), DependencyError, "DNS"),
         (KafkaError(KafkaError._TRANSPORT, "refused"), DependencyError, "9093"),
-        (KafkaError(KafkaError._TIMED_OUT), DependencyError, "no answer"),
+        (KafkaError(KafkaError._TIMED_OUT), DependencyError, "a connection that is there"),
     ],
 )
 def test_each_refusal_says_who_has_to_act(
