@@ -10,6 +10,7 @@ from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, 
 
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
+from pipelined.sources.eventhouse import cursors
 from pipelined.sources.eventhouse import source as source_module
 from pipelined.sources.eventhouse.position import Position
 
@@ -109,21 +110,27 @@ def test_a_payload_that_becomes_text_is_still_an_object(table: Table, poller: Po
 
 def test_a_bad_filter_is_told_as_one(table: Table) -> None:
     table.ingest(events(5))
-    with polling(table, filter="nothere == 1") as poller:
-        with pytest.raises(ConfigError, match=r"eventhouse.filter is refused: .*nothere"):
-            poller.step()
+    with (
+        polling(table, filter="nothere == 1") as poller,
+        pytest.raises(ConfigError, match=r"eventhouse.filter is refused: .*nothere"),
+    ):
+        poller.step()
 
 
 def test_a_table_that_is_not_there_is_named(table: Table) -> None:
-    with polling(table, table="Nowhere") as poller:
-        with pytest.raises(ConfigError, match='there is no table "Nowhere"'):
-            poller.step()
+    with (
+        polling(table, table="Nowhere") as poller,
+        pytest.raises(ConfigError, match='there is no table "Nowhere"'),
+    ):
+        poller.step()
 
 
 def test_a_database_that_is_not_there_is_named(table: Table) -> None:
-    with polling(table, database="nowhere") as poller:
-        with pytest.raises(ConfigError, match=r"eventhouse.database: .*nowhere"):
-            poller.step()
+    with (
+        polling(table, database="nowhere") as poller,
+        pytest.raises(ConfigError, match=r"eventhouse.database: .*nowhere"),
+    ):
+        poller.step()
 
 
 @pytest.mark.parametrize("decision", ["beginning", "now"])
@@ -164,7 +171,7 @@ def test_a_table_made_again_in_the_middle_of_a_window_is_noticed_too(table: Tabl
 def test_rows_that_retention_took_are_no_reason_to_stop(
     table: Table, poller: Poller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "_RETENTION_S", 0.0)
+    monkeypatch.setattr(cursors, "_RETENTION_S", 0.0)
     table.ingest(events(250))
     poller.drain()
     table.command(f".clear table ['{table.name}'] data")

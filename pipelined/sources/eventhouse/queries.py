@@ -11,21 +11,25 @@ complete whatever the table holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipelined.config.sources import Eventhouse
+from pipelined.errors import UsageError
+from pipelined.messages.codec import parse_time
 
-__all__ = ["PREFIX", "Bounds", "Queries", "moment", "parameters"]
+__all__ = ["PREFIX", "Bounds", "Queries", "moment", "parameters", "tick"]
 
 #: What names of our own begin with.
 PREFIX: Final = "pipelined_"
+_FRACTION: Final = re.compile(r"\.(\d{1,7})")
 _TYPES: Final = {
     "after": "string",
     "until": "string",
     "since": "datetime",
-    "above": "datetime",
+    "settled": "datetime",
     "to": "datetime",
     "time": "datetime",
     "id": "string",
@@ -50,15 +54,30 @@ class Bounds:
         return cls(text, given)
 
     @classmethod
-    def times(cls, above: str, to: str) -> Bounds:
-        """Rows ingested after one time until the other."""
-        text = "ingestion_time() > pipelined_above and ingestion_time() <= pipelined_to"
-        return cls(text, {"above": moment(above), "to": moment(to)})
+    def times(cls, since: str, to: str) -> Bounds:
+        """Rows ingested from one time until the other, both included."""
+        text = "ingestion_time() >= pipelined_since and ingestion_time() <= pipelined_to"
+        return cls(text, {"since": moment(since), "to": moment(to)})
+
+    @classmethod
+    def since(cls, since: str) -> Bounds:
+        """Rows ingested at this time and later."""
+        return cls("ingestion_time() >= pipelined_since", {"since": moment(since)})
 
 
 def moment(text: str) -> str:
     """A time as a value of a parameter, all its digits kept."""
     return f"datetime({text})"
+
+
+def tick(text: str) -> str:
+    """A time as the service writes it: UTC, seven digits; raises UsageError for what is none."""
+    try:
+        told = parse_time(text)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{text!r} is not an ISO-8601 time such as 2026-01-05T00:00:00Z") from error
+    fraction = _FRACTION.search(text)  # Python would keep six digits of it
+    return f"{told:%Y-%m-%dT%H:%M:%S}.{fraction.group(1) if fraction else '':0<7}Z"
 
 
 class Queries:
@@ -133,20 +152,28 @@ class Queries:
         """One row: how many rows lie within the bounds."""
         return f"{self._rows(bounds)}\n| summarize waiting = count()"
 
-    def span(self) -> str:
-        """One row: how many rows lie between two ingestion times (above, to)."""
-        return self.count(Bounds.times("", ""))
+    def overlap(self, *, behind: bool) -> str:
+        """One row: of what was ingested since a time, how many rows lie behind a key (all, without one),
+        how many of the others are not settled; and the time.
+        """
+        fresh = "true"
+        if behind:
+            fresh = (
+                "pipelined_it > pipelined_time or "
+                "(pipelined_it == pipelined_time and strcmp(pipelined_key, pipelined_id) > 0)"
+            )
+        names = ("settled", "time", "id") if behind else ("settled",)
+        return (
+            f"{self._rows(Bounds.since(''), *names)}\n"
+            f"| extend pipelined_fresh = {fresh}\n"
+            "| summarize fresh = countif(pipelined_fresh), "
+            "known = countif(not(pipelined_fresh) and pipelined_it >= pipelined_settled)\n"
+            "| extend moment = now()"
+        )
 
     def clock(self) -> str:
         """One row: the time."""
         return "print moment = now()"
-
-    def newest(self) -> str:
-        """One row: how many rows came after an ingestion time (since), and the time."""
-        return (
-            f"{_declared('since')}{self.table}\n| where ingestion_time() > pipelined_since{self._filter}\n"
-            "| summarize waiting = count()\n| extend moment = now()"
-        )
 
     def cursor(self) -> str:
         """One row: the present cursor."""

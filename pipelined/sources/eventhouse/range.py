@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,19 +11,18 @@ import msgspec
 from pipelined.auth import provider
 from pipelined.config import Config
 from pipelined.errors import ConfigError, UsageError
-from pipelined.messages.codec import UNREADABLE, encode, parse_time
+from pipelined.messages.codec import UNREADABLE, encode
 from pipelined.sources.eventhouse.client import Client
 from pipelined.sources.eventhouse.diagnosis import check_table, diagnose
 from pipelined.sources.eventhouse.errors import RefusedError
 from pipelined.sources.eventhouse.pages import Pages, Read
 from pipelined.sources.eventhouse.position import Key
-from pipelined.sources.eventhouse.queries import Bounds, Queries, moment, parameters
+from pipelined.sources.eventhouse.queries import Bounds, Queries, moment, parameters, tick
 from pipelined.sources.eventhouse.source import SCOPE, table_key
 
 __all__ = ["Backfilled", "Range", "RangeReader", "tick"]
 
 _VERSION: Final = 1
-_FRACTION: Final = re.compile(r"\.(\d{1,7})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +50,6 @@ class Range:
             return Bounds.cursors(self.start, self.end)
         text = "ingestion_time() >= pipelined_since and ingestion_time() < pipelined_to"
         return Bounds(text, {"since": moment(self.start), "to": moment(self.end)})
-
-
-def tick(text: str) -> str:
-    """A time as the service writes it: UTC, seven digits; raises UsageError for what is none."""
-    try:
-        told = parse_time(text)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text!r} is not an ISO-8601 time such as 2026-01-05T00:00:00Z") from error
-    fraction = _FRACTION.search(text)  # Python would keep six digits of it
-    return f"{told:%Y-%m-%dT%H:%M:%S}.{fraction.group(1) if fraction else '':0<7}Z"
 
 
 class Backfilled(msgspec.Struct, frozen=True, omit_defaults=True):
