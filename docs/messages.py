@@ -25,7 +25,8 @@ On `events.raw` as received. To be taken it must have a `traceId`, a `type` and 
 where text is expected is taken as text; any other wrong shape as null, and counted. `data` may be JSON text;
 on `events.ingested` it is an object.
 
-Headers: `trace_id`, `source`; on `events.raw`, of an event from a file, the number of its `line`."""
+Headers: `trace_id`, `source`; on `events.raw`, of an event from a file, the number of its `line`, of
+one from a back-fill its range (`backfill`)."""
 
 _TASK = """\
 On `downloads.pending` and the retry topics. `attachment_id` is the UUIDv5 of the trace id and the URL without

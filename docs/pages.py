@@ -51,7 +51,10 @@ with exit code 78."""
 
 #: Who writes and who reads each stream.
 _USERS = {
-    "events_raw": ("`pipelinectl load`", "event-ingester"),
+    "events_raw": (
+        "eventhouse-poller, eventhub-reader, `pipelinectl load`, `pipelinectl backfill`",
+        "event-ingester",
+    ),
     "events_ingested": (
         "event-ingester",
         "event-writer; event-ingester, for its memory at the start",
@@ -65,7 +68,11 @@ _USERS = {
         "download, upload; event-ingester for attachments it refuses; the others for what they cannot read",
         "you",
     ),
-    "checkpoints": ("`pipelinectl load`, with its events", "`pipelinectl load`"),
+    "checkpoints": (
+        "eventhouse-poller, eventhub-reader, `pipelinectl load`, `pipelinectl backfill`, with their events; "
+        "`pipelinectl sources reset`",
+        "the same; `pipelinectl sources show`",
+    ),
 }
 
 _ROWS = {

@@ -153,6 +153,8 @@ class Backfill:
         while not position.done:
             page = self._patiently(self._reading(position), asked)
             crashpoint(Point.PAGED)
+            # What is known is looked up last: it is good for a while only, and a wait may be long.
+            self._throttle(len(page.rows))
             outputs, known = self._patiently(self._judging(page))
             position = msgspec.structs.replace(
                 position,
@@ -164,8 +166,6 @@ class Backfill:
             )
             if not position.done:
                 asked = self._start(self._reading(position))  # while this one is sent
-            if outputs:
-                self._throttle(len(page.rows))
             self._send(outputs, position)
             self._filled.rows += len(page.rows)
             self._filled.known += known
