@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
-from pipelined.kafka.answers import answered
-from pipelined.kafka.settings import Names, admin_settings
+from pipelined.kafka.settings import Names, consumer_settings
 from pipelined.stages.contract import Stream
 
 __all__ = ["INPUTS", "Lags"]
@@ -25,17 +22,16 @@ INPUTS = {
     "upload": Stream.CACHED,
     "result-processor": Stream.RESULTS,
 }
-_offset: Any = OffsetSpec  # its constructors carry no types
-_UNCOMMITTED = IsolationLevel.READ_UNCOMMITTED
 
 
 class Lags:
-    """Asks, over one connection, for the lags of these worker types. Called by one thread."""
+    """Asks, over connections that it keeps, for the lags of these worker types. Called by one thread."""
 
     def __init__(self, config: Config, worker_types: Sequence[str]) -> None:
+        self._config = config
         self._names = Names(config)
         self._types = worker_types
-        self._admin = AdminClient(admin_settings(config))
+        self._consumers: dict[str, Consumer] = {}
 
     def ask(self, timeout: float = 5.0) -> dict[str, int]:
         """Records between what each group has committed and the ends, transaction markers included.
@@ -50,31 +46,25 @@ class Lags:
             raise UnavailableError(msg) from error
 
     def _lag(self, worker_type: str, timeout: float) -> int:
+        consumer = self._consumer(worker_type)
         stream = INPUTS[worker_type]
         count = self._names.section(stream).partitions
-        places = [(topic, number) for topic in self._names.topics(stream) for number in range(count)]
-        # One group at a time: the client takes no more.
-        asked = [ConsumerGroupTopicPartitions(self._names.group(worker_type))]
-        [answer] = self._admin.list_consumer_group_offsets(asked, request_timeout=timeout).values()
-        committed = {
-            (place.topic, place.partition): place.offset
-            for place in answered(answer, timeout + 1).topic_partitions or []
-            if place.offset >= 0
-        }
-        places += [place for place in committed if place not in places]
-        untouched = [place for place in places if place not in committed]
-        starts = committed | self._offsets(untouched, _offset.earliest(), timeout)
-        ends = self._offsets(places, _offset.latest(), timeout)
-        return sum(max(0, ends[place] - starts[place]) for place in places)
+        topics = self._names.topics(stream)
+        asked = [TopicPartition(topic, number) for topic in topics for number in range(count)]
+        lag = 0
+        for place in consumer.committed(asked, timeout=timeout):
+            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
+            lag += max(0, high - max(place.offset, low))
+        return lag
 
-    def _offsets(
-        self, places: Sequence[tuple[str, int]], where: OffsetSpec, timeout: float
-    ) -> dict[tuple[str, int], int]:
-        if not places:
-            return {}
-        asked = {TopicPartition(*place): where for place in places}
-        answers = self._admin.list_offsets(asked, isolation_level=_UNCOMMITTED, request_timeout=timeout)
-        return {
-            (place.topic, place.partition): answered(answer, timeout + 1).offset
-            for place, answer in answers.items()
-        }
+    def _consumer(self, worker_type: str) -> Consumer:
+        """It asks in the group's name and never joins it.
+
+        The admin client's call for a group's offsets takes the process down with it while the group's
+        coordinator moves (librdkafka 5040). And who reads only what is committed gets no answer while a
+        transaction may move an offset.
+        """
+        if worker_type not in self._consumers:
+            settings = consumer_settings(self._config, self._names.group(worker_type), None)
+            self._consumers[worker_type] = Consumer(settings | {"isolation.level": "read_uncommitted"})
+        return self._consumers[worker_type]
