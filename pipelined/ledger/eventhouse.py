@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from pipelined.config.tree import Config
-from pipelined.errors import UnavailableError
 from pipelined.ledger.content import FIELDS, Item, item_of_event
 from pipelined.ledger.kusto import Kusto
 
@@ -66,14 +65,6 @@ class EventhouseReader:
     def remember(self) -> None:
         """Keep what there is now as what there was before."""
         self.before = Counter(self.items())
-
-    @property
-    def repeats(self) -> bool:
-        """Whether rows may come again by design: polled by time, where the database has no cursors."""
-        try:
-            return not self._kusto.rows("print cursor = cursor_current()")[0][0]
-        except UnavailableError:
-            return True
 
     def items(self) -> Iterator[Item]:
         """Each row."""

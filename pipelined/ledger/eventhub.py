@@ -28,7 +28,6 @@ class EventhubReader:
     """The messages of the configured hub, as they come. Its methods raise ``UnavailableError``."""
 
     name = "eventhub"
-    repeats = False
 
     def __init__(self, config: Config) -> None:
         hub = config.eventhub

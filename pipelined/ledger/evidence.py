@@ -67,8 +67,8 @@ class Evidence(Protocol):
 class SourceEvidence(Protocol):
     """A source itself, as the balance reads it; ``name`` is what the header ``source`` says of its events.
 
-    ``repeats``: it delivers again by design, after a restart; ``begins_anywhere``: what was there before it
-    was first read is not taken; ``forgets``: some of what it held is deleted already.
+    ``begins_anywhere``: what was there before it was first read is not taken; ``forgets``: some of what it
+    held is deleted already.
 
     A source goes on while it is judged: what it held ``before`` events.raw was read must be there, and what
     is there must be among the ``items`` that it holds after that.
@@ -76,10 +76,6 @@ class SourceEvidence(Protocol):
 
     name: str
     before: Counter[Item]
-
-    @property
-    def repeats(self) -> bool:
-        """Whether its events may be on events.raw more than once."""
 
     @property
     def begins_anywhere(self) -> bool:

@@ -64,7 +64,7 @@ def _judge(books: Books, source: SourceEvidence, balance: Balance) -> SourceSum:
             again = min(count, books.refilled[item])
             found.refilled += again
             found.doubled += count - again
-            if count > again and not source.repeats:
+            if count > again:
                 detail = f"{_times(now[item], thing)} in the {title}, {taken[item]} times on events.raw"
                 balance.differ("source_doubled", _about(item, thing), detail)
         elif (unknown := count if item[0] is None else min(count, others[item[0]])) > 0:
@@ -82,10 +82,6 @@ def _judge(books: Books, source: SourceEvidence, balance: Balance) -> SourceSum:
 def _tell(found: SourceSum, source: SourceEvidence, balance: Balance) -> None:
     """What is no difference because the source is as it is, but is to be known."""
     title, thing = TITLES[source.name]
-    if source.repeats and found.doubled:
-        balance.notes.append(
-            f"the {title} has no cursors: {found.doubled:,} {thing}s were read more than once, as has to be"
-        )
     if found.refilled:
         balance.notes.append(
             f"a back-fill brought {found.refilled:,} {thing}s of the {title} that were on events.raw already"

@@ -42,7 +42,7 @@ class FakeSource:
         self.name = name
         self.held: list[Item] = []
         self.since: list[Item] = []
-        self.repeats = self.begins_anywhere = self.forgets = False
+        self.begins_anywhere = self.forgets = False
 
     @property
     def before(self) -> Counter[Item]:
@@ -220,14 +220,6 @@ def test_rows_that_came_while_the_ledger_read_are_neither_missing_nor_unknown(wo
     world.sources[TABLE].since += [item_of_event(event(5)), item_of_event(event(6))]
     world.take(TABLE, event(5))
     assert world.judge().balanced
-
-
-def test_where_the_database_has_no_cursors_a_row_may_come_again_but_is_told(world: World) -> None:
-    world.sources[TABLE].repeats = True
-    doubled_row(world)
-    balance = world.judge()
-    assert balance.balanced
-    assert "1 rows were read more than once" in balance.notes[0]
 
 
 def test_what_a_back_fill_brings_again_is_told_and_is_no_difference_but_what_it_invents_is(
