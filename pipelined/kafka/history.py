@@ -30,6 +30,9 @@ Span = tuple[int, int]
 Beat = Callable[[], None]
 #: Of some records: keys, arrivals (ms), and the values of the header ``source``.
 _Read = tuple[list[bytes], list[int], list[bytes]]
+_Headers = list[tuple[str, str | bytes | None]]
+#: Stands for the headers of a record without any.
+_NONE: _Headers = [("", None)]
 
 
 class History:
@@ -237,16 +240,22 @@ def _records(
                 keys = list(map(Message.key, run))
             if keys:
                 arrivals = [at for _, at in map(Message.timestamp, run)]
-                yield number, cast(list[bytes], keys), arrivals, list(map(_source, run))
+                yield number, cast(list[bytes], keys), arrivals, _sources(run)
     consumer.unassign()
 
 
-def _source(message: Message) -> bytes:
-    """What the ingester wrote as the source of an event."""
-    for name, value in reversed(message.headers() or ()):
-        if name == "source" and isinstance(value, bytes):
-            return value
-    return b""
+def _sources(messages: list[Message]) -> list[bytes]:
+    """What the ingester wrote as the source of each event."""
+    headers = (cast(_Headers, message.headers() or _NONE) for message in messages)
+    # It writes it last.
+    return [
+        found[-1][1] if found[-1][0] == "source" and isinstance(found[-1][1], bytes) else _source(found)
+        for found in headers
+    ]
+
+
+def _source(headers: _Headers) -> bytes:
+    return next((value for name, value in headers if name == "source" and isinstance(value, bytes)), b"")
 
 
 def _runs(messages: list[Message]) -> Iterator[tuple[int, list[Message]]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from binascii import unhexlify
+from collections.abc import Sequence
 
 import msgspec
 
 from pipelined.errors import PoisonError
 from pipelined.messages.codec import UNREADABLE, to_text
 
-__all__ = ["canonical", "event_key", "identity"]
+__all__ = ["canonical", "event_key", "identities", "identity"]
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -58,3 +59,18 @@ def identity(key: bytes) -> bytes:
             if len(found) == 16:
                 return found
     return hashlib.blake2b(key, digest_size=16).digest()
+
+
+def identities(keys: Sequence[bytes]) -> list[bytes]:
+    """The identity of each: quick where all are UUIDs, which are taken apart as one text."""
+    count, text = len(keys), b"".join(keys)
+    if set(map(len, keys)) == {36} and text.count(b"-") == 4 * count:
+        dashes = b"-" * count
+        if all(text[place::36] == dashes for place in (8, 13, 18, 23)):
+            try:
+                found = unhexlify(text.replace(b"-", b""))
+            except ValueError:
+                pass
+            else:
+                return [found[at : at + 16] for at in range(0, 16 * count, 16)]
+    return list(map(identity, keys))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pipelined.errors import PoisonError, RecordError
 from pipelined.fetch.policy import UrlPolicy
-from pipelined.messages.identity import canonical, identity
+from pipelined.messages.identity import canonical, identities, identity
 from pipelined.stages.contract import Done, Failed, Headers, Outcome, Output, Partition, Record, Stream
 from pipelined.stages.dedup import Horizon
 from pipelined.stages.event_head import EventHead, moment_of, read_head
@@ -78,12 +78,12 @@ class IngestStage:
             by = bytes(map(flag_of, sources))
             if number is None:
                 before = before or Horizon(self._hours)
-                before.load([identity(key) for key in keys], arrivals, by)
+                before.load(identities(keys), arrivals, by)
                 continue
             known = fresh.get(number)
             if known is None:
                 known = fresh[number] = Horizon(self._hours, before)
-            known.load([identity(key) for key in keys], arrivals, by)
+            known.load(identities(keys), arrivals, by)
         for number, partition in owned.items():
             self._known[partition] = fresh.setdefault(number, Horizon(self._hours, before))
         _logger.info(
@@ -170,17 +170,16 @@ class IngestStage:
                 lane = lanes.get(partition)
                 if lane is None:
                     lane = lanes[partition] = _Lane(partition, self._known[partition])
-            trace = identity(key)
             arrival = record.timestamp if record.timestamp > 0 else arrived
             lane.places.append(len(outcomes))
-            lane.traces.append(trace)
+            lane.keys.append(key)
             lane.arrivals.append(arrival)
             source, flag = origin(record.headers) if record.headers else LOCAL
             lane.flags.append(flag)
             headers: Headers = [("trace_id", key), source]
             ingested = Output(Stream.INGESTED, key, event.value, headers, partition.number, arrival)
             # Among several, one that is known now may be forgotten when its turn comes.
-            if event.urls and (several or trace not in lane.known):
+            if event.urls and (several or identity(key) not in lane.known):
                 tasks, count = tasks_of(event, record, headers, now)
                 if count:
                     refused[len(outcomes)] = count
@@ -188,7 +187,7 @@ class IngestStage:
             else:
                 outcomes.append(Done(record, (ingested,)))
         for lane in lanes.values():
-            told = lane.known.admit(lane.traces, lane.arrivals, lane.flags)
+            told = lane.known.admit(identities(lane.keys), lane.arrivals, lane.flags)
             brought = Brought()
             brought.seen(lane.flags)
             brought.admitted(lane.flags, told)
@@ -241,14 +240,14 @@ class IngestStage:
 
 
 class _Lane:
-    """The valid events of one partition: their places among the outcomes, identities, arrivals, sources."""
+    """The valid events of one partition: their places among the outcomes, trace ids, arrivals, sources."""
 
-    __slots__ = ("arrivals", "flags", "known", "partition", "places", "traces")
+    __slots__ = ("arrivals", "flags", "keys", "known", "partition", "places")
 
     def __init__(self, partition: Partition, known: Horizon) -> None:
         self.partition = partition
         self.known = known
         self.places: list[int] = []
-        self.traces: list[bytes] = []
+        self.keys: list[bytes] = []
         self.arrivals: list[int] = []
         self.flags = bytearray()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelined.messages.identity import canonical, identity
+from pipelined.messages.identity import canonical, identities, identity
 
 TRACE = "6f0c2b1e-8d3a-4c52-9a77-0e5d1b7c4f21"
 
@@ -53,3 +53,27 @@ def test_what_is_no_uuid_is_known_by_its_digest(key: bytes) -> None:
 
 def test_a_key_in_capitals_is_another_one_unless_it_is_made_canonical() -> None:
     assert identity(b"Ab") != identity(b"aB")
+
+
+UUIDS = st.uuids().map(lambda value: str(value).encode())
+ODD = st.sampled_from(
+    [
+        b"",
+        b"ABC",
+        TRACE.upper().encode(),
+        TRACE.encode()[:-1] + b"g",
+        TRACE.encode()[:-1] + b"-",
+        b"-" + TRACE.encode()[1:],
+        b"-" * 36,
+        b"0" * 36,
+        TRACE.replace("-", "").encode() + b"----",
+        b"x" * 35,
+        b"x" * 37,
+    ]
+)
+
+
+@given(st.lists(UUIDS, max_size=6), st.lists(UUIDS | ODD | st.binary(max_size=40), max_size=6))
+def test_many_keys_at_once_have_the_identities_of_each(keys: list[bytes], more: list[bytes]) -> None:
+    for given_ in (keys, more, keys + more, more + keys):
+        assert identities(given_) == [identity(key) for key in given_]
