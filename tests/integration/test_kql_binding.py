@@ -1,4 +1,4 @@
-"""Microsoft's own KQL parser binds the poller's queries; that the local Eventhouse runs them says less."""
+"""Microsoft's own KQL parser binds every query we send; that the local Eventhouse runs them says less."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import kustoqueries as kql
 import pytest
+from eventhouse_queries import NAMED, NAMED_TYPES, texts
 
 import realparts
+from pipelined.config.sources import Eventhouse
 from pipelined.local.jars import cache_folder, locked
 
 FILES = Path(__file__).with_name("kqlparser")
@@ -50,12 +52,20 @@ def parser() -> Path:
     return folder
 
 
+#: The table as it is described, and one whose columns may have any type and name.
+TABLES = {
+    kql.TABLE: kql.COLUMNS,
+    "Texts": dict.fromkeys(kql.COLUMNS, "string"),
+    NAMED.table: NAMED_TYPES,
+}
+
+
 def bound(parser: Path, queries: Mapping[str, str]) -> dict[str, list[str]]:
-    """What the parser has to say about each query, on the poller's table."""
+    """What the parser has to say about each query, on the poller's tables."""
     done = subprocess.run(
         ["node", str(FILES / "bind.js")],
         cwd=parser,
-        input=json.dumps({"tables": {kql.TABLE: kql.COLUMNS}, "queries": queries}),
+        input=json.dumps({"tables": TABLES, "queries": queries}),
         capture_output=True,
         text=True,
         timeout=BIND_SECONDS,
@@ -65,8 +75,18 @@ def bound(parser: Path, queries: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def test_every_query_of_the_poller_is_bound_without_a_word(parser: Path) -> None:
-    assert bound(parser, kql.QUERIES) == {name: [] for name in kql.QUERIES}
+def test_every_query_that_is_sent_is_bound_without_a_word(parser: Path) -> None:
+    condition = "type startswith 'verisk.claims' and version in (1, 2) // ours"
+    sections = {
+        "plain": Eventhouse(table=kql.TABLE),
+        "filtered": Eventhouse(table=kql.TABLE, filter=condition),
+        "of texts": Eventhouse(table="Texts"),
+        "named": NAMED,
+    }
+    queries = {
+        f"{kind}: {name}": text for kind, section in sections.items() for name, text in texts(section).items()
+    }
+    assert bound(parser, queries) == {name: [] for name in queries}
 
 
 def test_the_parser_finds_what_the_local_eventhouse_lets_through(parser: Path) -> None:

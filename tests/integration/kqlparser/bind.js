@@ -14,7 +14,7 @@ for (const file of ["bridge.min.js", "Kusto.Language.Bridge.min.js"]) {
 const { tables, queries } = JSON.parse(fs.readFileSync(0, "utf8"));
 const { Symbols, GlobalState, KustoCode } = Kusto.Language;
 const symbols = Object.entries(tables).map(([name, columns]) => {
-  const listed = Object.entries(columns).map(([column, type]) => `${column}: ${type}`).join(", ");
+  const listed = Object.entries(columns).map(([column, type]) => `['${column}']: ${type}`).join(", ");
   return Symbols.TableSymbol.From(`(${listed})`).WithName(name);
 });
 const database = new Symbols.DatabaseSymbol.$ctor1("events", symbols);
