@@ -120,6 +120,7 @@ class SourceRuntime:
 
     def run(self) -> None:
         """Read on from the position until the turn is over."""
+        self._gauges.update()
         try:
             if self._transactor.begin_session(self._should_stop) and self._find_position():
                 crashpoint(Point.POSITIONED)
