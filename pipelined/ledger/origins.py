@@ -56,7 +56,7 @@ def _judge(books: Books, source: SourceEvidence, balance: Balance) -> SourceSum:
         if missing := count - altered:
             found.missing += missing
             if not source.begins_anywhere:
-                detail = f"{_times(missing, thing)} of it in the {title}, not on events.raw"
+                detail = f"{_times(missing, thing)} of the {title} that events.raw does not have"
                 balance.differ("source_missing", _about(item, thing), detail)
 
     for item, count in extra.items():
@@ -65,14 +65,14 @@ def _judge(books: Books, source: SourceEvidence, balance: Balance) -> SourceSum:
             found.refilled += again
             found.doubled += count - again
             if count > again:
-                detail = f"{_times(now[item], thing)} in the {title}, {taken[item]} times on events.raw"
+                detail = f"{_times(now[item], thing)} of the {title}, but {taken[item]} times on events.raw"
                 balance.differ("source_doubled", _about(item, thing), detail)
         elif (unknown := count if item[0] is None else min(count, others[item[0]])) > 0:
             if item[0] is not None:
                 others[item[0]] -= unknown
             found.unknown += unknown
             if not source.forgets:
-                detail = f"on events.raw as of the {title}, which has no such {thing}"
+                detail = f"events.raw says it is of the {title}, which has no such {thing}"
                 balance.differ("source_unknown", _about(item, thing), detail)
     found.differences = balance.difference_count - before
     _tell(found, source, balance)

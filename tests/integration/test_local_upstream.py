@@ -12,15 +12,19 @@ import pytest
 
 import realparts
 from flow import event, trace_ids
+from kafka_tools import declared, produce, small
 from pipelined.config import Config, load
 from pipelined.errors import UnavailableError
+from pipelined.ledger import judge
 from pipelined.ledger.content import Item, item_of_event, items_of_message
 from pipelined.ledger.eventhouse import EventhouseReader
 from pipelined.ledger.eventhub import EventhubReader
 from pipelined.local.feeds import feeds_of, share
 from pipelined.local.generator import Day
+from pipelined.local.hub_messages import HubWriter
 from pipelined.local.table_rows import table_row
 from pipelined.local.upstream import BOTH, EVENTHOUSE, EVENTHUB, TABLE, Upstream
+from pipelined.stages.contract import Stream
 
 pytestmark = pytest.mark.xdist_group("own-kafka")
 
@@ -95,6 +99,34 @@ def test_the_ledger_reads_rows_of_one_time_and_rows_of_no_time(
         )
     finally:
         reader.close()
+
+
+def test_what_no_worker_took_took_twice_or_invented_is_found_in_the_real_topics(
+    upstream: Upstream, config: Config, kafka_bootstrap: str, domain: str
+) -> None:
+    house = upstream.eventhouse
+    assert house is not None
+    house.command(f".clear table {TABLE} data")
+    lines = [event(trace) for trace in trace_ids(5)]
+    house.ingest(TABLE, [row for row in map(table_row, lines[:3]) if row is not None])
+    hub = EventhubReader(config)
+    before = hub.catch_up()
+    hub.close()
+    HubWriter(config).put([lines[3], lines[3], b"[1]"])
+    sourced = small(kafka_bootstrap, domain, eventhouse=config.eventhouse, eventhub=config.eventhub)
+    with declared(sourced):
+        rows, messages = ([("source", name)] for name in (b"eventhouse", b"eventhub"))
+        produce(sourced, Stream.RAW, [lines[0], lines[1], lines[1], lines[4]], headers=rows)
+        produce(sourced, Stream.RAW, [lines[3], lines[3]], headers=messages)
+        balance = judge(sourced)
+        found = {kind: n for kind, n in balance.difference_kinds.items() if kind.startswith("source_")}
+        assert found.pop("source_missing") >= 2
+        # The datetime column writes the time anew: it is another text, but the same content.
+        assert found == {"source_doubled": 1, "source_unknown": 1}
+        table, of_hub = balance.sources["eventhouse"], balance.sources["eventhub"]
+        assert (table.held, table.taken, table.missing, table.doubled, table.unknown) == (3, 4, 1, 1, 1)
+        assert (of_hub.held - of_hub.missing, of_hub.missing) == (2, before + 1)
+        assert judge(sourced, sources=False).sources == {}
 
 
 def test_a_passing_refusal_is_waited_for_and_an_answer_that_is_cut_is_none(
