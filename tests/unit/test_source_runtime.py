@@ -397,3 +397,17 @@ def test_a_position_that_cannot_be_read_is_waited_for() -> None:
     with reading(turn) as worker:
         until(turn.all_there)
         assert worker.stats.counter(metrics.PAUSES) == 2
+
+
+def test_a_source_with_nothing_to_commit_still_learns_that_it_is_fenced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtime_module, "_STAND_DOWN_S", 0.1)
+    monkeypatch.setattr(runtime_module, "_KEEP_S", 0.1)
+    turn = Turn(10)
+    worker = turn.start()
+    until(lambda: turn.ledger.transactions > 3, "its position is committed again and again")
+    assert turn.ledger.position == b"10"
+    turn.ledger.faults.append(FencedError("the position was set"))
+    assert worker.ended() is None
+    assert turn.ledger.rows == list(range(10))
