@@ -17,6 +17,7 @@ from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.stats.status import document
 from pipelined.supervisor.child import Entry, live
 from pipelined.supervisor.control import Control
+from pipelined.supervisor.notify import Notify
 from pipelined.supervisor.order import StartOrder, StopOrder
 from pipelined.supervisor.pidfile import Pidfile
 from pipelined.supervisor.process import Process
@@ -57,6 +58,7 @@ class Supervisor:
         self._exits_on_fatal = config.supervisor.on_fatal == "exit"
         self._pid = 0
         self._timers = Timers()
+        self._notify = Notify(stats, self._timers)
         self._pidfile = Pidfile(config.state_dir)
         self._selector = selectors.DefaultSelector()
         self._control = Control(config.runtime_dir, self._selector, self._timers, self._answer)
@@ -88,6 +90,7 @@ class Supervisor:
             self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
             log.info("the supervisor (pid %d) starts %d workers", self._pid, len(self.workers))
             while not self._advance():
+                self._notify.follow(self._state(), self._specs, self.workers)
                 for key, mask in self._selector.select(self._timers.wait()):
                     key.data(mask)
                 self._timers.run()
@@ -171,6 +174,7 @@ class Supervisor:
         """In a child: close all that is the supervisor's alone. The lock stays, see ``Pidfile``."""
         # Only closed, never unregistered: the epoll instance itself is shared with the parent.
         self._selector.close()
+        self._notify.forget()
         self._control.forget()
         if self._signals is not None:
             self._signals.forget()
@@ -184,6 +188,7 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.reap()
         self._control.close()
+        self._notify.forget()
         if self._signals is not None:
             self._signals.close()
         self._selector.close()
