@@ -26,7 +26,7 @@ _METHOD = (
 def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Result:
     """Measure."""
     del folder
-    count, seconds = (50_000, 3) if quick else (400_000, 10)
+    count, seconds = (50_000, 3) if quick else (200_000, 5)
     rates: list[float] = []
     bare_rates: list[float] = []
     cpu: list[float] = []
