@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 from benchmarks import (
+    backfill,
     dedup,
     demo,
     download,
+    eventhouse,
     idle,
     ingester,
     latency,
@@ -38,9 +40,11 @@ BENCHMARKS = {
         download,
         slow_download,
         sources,
+        eventhouse,
         idle,
         recovery,
         demo,
+        backfill,
     )
 }
 

@@ -83,8 +83,8 @@ def _daemon(
         with arrivals(config, names.topic("downloads_results")) as arrived:
             sent = pace(config, names.topic("events_raw"), events, _RATE, warm_up + seconds)
             wait_for(lambda: len(arrived) >= len(sent), "the results")
-        wait_for(lambda: len(_rows(table)) >= len(sent), "the rows", every=0.5)
-        committed = _rows(table)
+        wait_for(lambda: len(committed_rows(table)) >= len(sent), "the rows", every=0.5)
+        committed = committed_rows(table)
     counted = list(sent)[int(warm_up * _RATE) :]
     wall = time.time() - time.monotonic()
     return (
@@ -165,7 +165,7 @@ def arrivals(config: Config, topic: str) -> Iterator[dict[bytes, float]]:
         consumer.close()
 
 
-def _rows(table: Path) -> dict[bytes, float]:
+def committed_rows(table: Path) -> dict[bytes, float]:
     """When each trace id's row was committed, epoch seconds."""
     found: dict[bytes, float] = {}
     for log in sorted((table / "_delta_log").glob("*.json")):

@@ -53,9 +53,10 @@ def reached(worker_type: str, value: bytes) -> Reached:
 def _in_table(position: Position) -> Reached:
     mark = position.watermark
     if mark is not None:
-        return Reached(
-            f"all that was ingested until {mark.settled} is read", _seconds(position.last or mark.settled)
+        settled = (
+            f"all that was ingested until {mark.settled} is read" if mark.settled else "at the first row"
         )
+        return Reached(f"{settled}, by times without cursors", _seconds(position.last or mark.settled))
     newest = f"; the newest row taken came in at {position.last}" if position.last else ""
     since = f" at or after {position.since}" if position.since else ""
     if position.until is not None:

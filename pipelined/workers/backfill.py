@@ -26,6 +26,7 @@ from pipelined.kafka.lag import INPUTS, Lags
 from pipelined.kafka.transactions import Aborted, Transactor
 from pipelined.messages.codec import iso_now, parse_time
 from pipelined.sources.eventhouse.pages import Read
+from pipelined.sources.eventhouse.position import Key
 from pipelined.sources.eventhouse.range import Backfilled, Range, RangeReader
 from pipelined.sources.eventhouse.rows import Row, output
 from pipelined.stages.contract import Output
@@ -149,9 +150,11 @@ class Backfill:
             return None  # too many to be counted in time: only the estimate is lost
 
     def _fill(self, position: Backfilled) -> None:
-        asked = self._start(self._reading(position))
+        asked = self._start(self._reading(position.key))
         while not position.done:
-            page = self._patiently(self._reading(position), asked)
+            page = self._patiently(self._reading(position.key), asked)
+            if not page.finished:
+                asked = self._start(self._reading(page.key))  # while this one is sent
             crashpoint(Point.PAGED)
             # What is known is looked up last: it is good for a while only, and a wait may be long.
             self._throttle(len(page.rows))
@@ -164,15 +167,13 @@ class Backfill:
                 done=page.finished,
                 updated_at=iso_now(),
             )
-            if not position.done:
-                asked = self._start(self._reading(position))  # while this one is sent
             self._send(outputs, position)
             self._filled.rows += len(page.rows)
             self._filled.known += known
             self._teller.progress(self._filled)
 
-    def _reading(self, position: Backfilled) -> Callable[[], Read]:
-        return lambda: self._reader.read(position.key)
+    def _reading(self, key: Key | None) -> Callable[[], Read]:
+        return lambda: self._reader.read(key)
 
     def _judging(self, page: Read) -> Callable[[], tuple[list[Output], int]]:
         return lambda: self._fresh(page.rows)
