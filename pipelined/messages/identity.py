@@ -30,12 +30,15 @@ def event_key(value: bytes | msgspec.Raw) -> bytes:
     Raises PoisonError for what has none, or is no JSON object. Nothing else of the event is judged.
     """
     try:
-        trace_id = to_text(_decode(value).traceId)
+        trace_id = _decode(value).traceId
     except UNREADABLE as error:
         raise PoisonError("unreadable", f"not a JSON object: {error}") from error
-    if not trace_id:
+    if type(trace_id) is str and len(trace_id) == 36 and trace_id.islower():
+        return trace_id.encode()  # as nearly all are
+    text = to_text(trace_id)
+    if not text:
         raise PoisonError("no_trace_id", "no traceId")
-    return canonical(trace_id).encode()
+    return canonical(text).encode()
 
 
 def canonical(trace_id: str) -> str:

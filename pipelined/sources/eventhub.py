@@ -8,18 +8,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
 
 from pipelined.config import Config
-from pipelined.errors import ConfigError, DependencyError, PoisonError
-from pipelined.kafka.hub import HubConnection, Told
-from pipelined.messages.identity import event_key
+from pipelined.errors import DependencyError
+from pipelined.kafka.hub import HubConnection
 from pipelined.sources.contract import Facts, Page, Probe
-from pipelined.sources.hub_events import odd_message
 from pipelined.sources.hub_login import Login, hub_host
 from pipelined.sources.hub_position import Lost, Place, Position, read_position
+from pipelined.sources.hub_reading import Reading
 from pipelined.sources.hub_watch import Watch
-from pipelined.stages.contract import Headers, Output, Stream
+from pipelined.stages.contract import Output
 
 __all__ = ["EventhubSource"]
 
@@ -37,7 +35,6 @@ _LOOK_S = 20.0
 _IDENTITY_LOOKS = 3
 #: How long it may take to tell its group where it was left.
 _FAREWELL_S = 1.0
-_SOURCE = ("source", b"eventhub")
 
 
 class EventhubSource:
@@ -52,20 +49,16 @@ class EventhubSource:
 
     def __init__(self, config: Config) -> None:
         hub = config.eventhub
-        self.key = f"eventhub:{hub_host(config)}/{hub.topic}"
-        self._config = config
         self._hub = f"{hub_host(config)}/{hub.topic}"
-        self._largest = config.kafka.max_message_bytes
+        self.key = f"eventhub:{self._hub}"
+        self._config = config
         self._stall_s = hub.stall_seconds
         self._look_s = min(_LOOK_S, hub.stall_seconds / 4)
         self._login = Login(config)
         self._connection: HubConnection | None = None
-        self._position: Position | None = None
+        #: The last page's position, where there was one, and what is read behind it.
         self._resumed: bytes | None = None
-        #: Whether the partitions are assigned at the position; its records that are read once more.
-        self._placed = False
-        self._again: set[int] = set()
-        self._refused: set[int] = set()
+        self._reading: Reading | None = None
         #: The position moved without an event: a page without any carries it.
         self._pinned = True
         self._more = True
@@ -78,9 +71,8 @@ class EventhubSource:
 
     def resume(self, position: bytes | None) -> None:
         """Go on behind this position, or begin."""
-        self._resumed, self._position, self._placed = position, None, False
+        self._resumed, self._reading = position, None
         self._pinned, self._more = position is None, True
-        self._refused.clear()
 
     def begin_at(self, to: str) -> bytes:
         """The position of ``now``, ``beginning``, or a time (ISO-8601), whatever was read so far."""
@@ -94,28 +86,28 @@ class EventhubSource:
             return self._fetch(timeout)
         except BaseException:
             # Whatever was taken from the client and is in no page is read again, behind the last page.
-            self._position = None
+            self._reading = None
             self._drop()
             raise
 
     def _fetch(self, timeout: float) -> Page | None:
-        connection, position = self._ready()
+        connection, reading = self._ready()
         now = time.monotonic()
         if now - self._last_fetch > self._look_s:
             self._watch.reset()  # nobody asked meanwhile
         if now >= self._next_look:
-            connection = self._look(connection, position, now)
+            connection, reading = self._look(connection, reading, now)
         if self._pinned:
             self._pinned = False
-            return self._page((), connection, position)
-        outputs = self._take(connection, position, timeout)
+            return self._page((), connection, reading.position)
+        outputs = self._take(connection, reading, timeout)
         self._last_fetch = time.monotonic()
         if not outputs:
             if connection.in_trouble and not self._came:
                 connection.partitions()  # raises what is wrong, unless it is over
             self._more = False
             return None
-        return self._page(outputs, connection, position)
+        return self._page(outputs, connection, reading.position)
 
     def _page(self, outputs: Sequence[Output], connection: HubConnection, position: Position) -> Page:
         """A page of these, and the place to begin at again should the next fetch fail."""
@@ -138,12 +130,14 @@ class EventhubSource:
     def probe(self) -> Probe:
         """Whether anything is waiting behind the position."""
         try:
-            connection, position = self._ready()
-            ends = connection.ends(position.partitions)
+            connection, reading = self._ready()
+            places = reading.position.partitions
+            ends = connection.ends(places)
         except BaseException:
+            self._reading = None
             self._drop()
             raise
-        return Probe(any(ends[number] > place.next for number, place in position.partitions.items()), None)
+        return Probe(any(ends[number] > place.next for number, place in places.items()), None)
 
     def facts(self) -> Facts:
         """What happened since it was last asked, and how things stand."""
@@ -163,32 +157,34 @@ class EventhubSource:
         self._drop(_FAREWELL_S)
         self._login.close()
 
-    def _ready(self) -> tuple[HubConnection, Position]:
-        """The connection, with its partitions assigned at the position; made where there is none."""
+    def _ready(self) -> tuple[HubConnection, Reading]:
+        """The connection, with its partitions assigned; made where there is none."""
         connection = self._connected()
-        if not self._placed or self._position is None:
-            self._position = self._place(connection)
-            self._placed = True
-        return connection, self._position
+        if self._reading is None or self._reading.over:
+            self._reading = self._place(connection, self._reading)
+        return connection, self._reading
 
     def _connected(self) -> HubConnection:
         if self._connection is None:
             login = self._login.settings()
             self._connection = HubConnection(self._config, login, self._login.refused)
-            self._placed = False
+            if self._reading is not None:
+                self._reading.over = True
         return self._connection
 
-    def _place(self, connection: HubConnection) -> Position:
+    def _place(self, connection: HubConnection, former: Reading | None) -> Reading:
+        """Assign the partitions where the former reading stands, or behind the last page."""
         numbers = connection.partitions()
         bounds, topic_id = connection.bounds(numbers), connection.topic_id()
-        position = self._position
-        if position is None and self._resumed is not None:
+        if former is not None:
+            position = former.position
+        elif self._resumed is not None:
             position = read_position(self._resumed)
-        if position is None:
+        else:
             position = self._begin(connection.starts(self._config.eventhub.start, bounds), topic_id)
         # Where no id vouches for the hub, the last record that was read does.
         doubtful = not topic_id or not position.topic_id
-        refused, self._refused = self._refused, set()
+        refused = former.refused if former is not None else set()
         gone = position.held_against(topic_id, bounds, refused)
         for lost in gone:
             self._say_lost(lost)
@@ -198,11 +194,10 @@ class EventhubSource:
                 f"the Event Hub {self._hub} does not give offset {position.partitions[min(refused)].next} of "
                 f"partition {min(refused)}, which it says it has",
             )
-        for number in numbers:
-            position.partitions.setdefault(number, Place(bounds[number].low))
         places = position.partitions
-        self._again = {n for n, place in places.items() if doubtful and place.last >= bounds[n].low}
-        connection.assign({n: place.last if n in self._again else place.next for n, place in places.items()})
+        places |= {number: Place(bounds[number].low) for number in numbers if number not in places}
+        again = {n for n, place in places.items() if doubtful and place.last >= bounds[n].low}
+        connection.assign({n: place.last if n in again else place.next for n, place in places.items()})
         self._next_look = time.monotonic() + self._look_s
         self._watch.reset()
         _logger.info(
@@ -210,7 +205,7 @@ class EventhubSource:
             self._hub,
             ", ".join(f"{number}@{place.next}" for number, place in sorted(places.items())),
         )
-        return position
+        return Reading(position, again, self._config.kafka.max_message_bytes)
 
     def _begin(self, starts: Mapping[int, int], topic_id: str) -> Position:
         places = {number: Place(start) for number, start in starts.items()}
@@ -230,81 +225,34 @@ class EventhubSource:
             extra={"code": "records_expired"},
         )
 
-    def _take(self, connection: HubConnection, position: Position, timeout: float) -> list[Output]:
+    def _take(self, connection: HubConnection, reading: Reading, timeout: float) -> list[Output]:
         """The outputs of the next messages, with the position moved behind them."""
         limit, outputs, held = self._config.eventhub.page_records, list[Output](), 0
         messages = connection.consume(1, timeout)
         self._came = bool(messages)
         while messages:
-            held += self._add(outputs, messages, connection, position)
+            held += reading.add(outputs, messages, connection)
             left = limit - len(outputs)
-            if left <= 0 or held >= _PAGE_BYTES or not self._placed:
+            if left <= 0 or held >= _PAGE_BYTES or reading.over:
                 break
             messages = connection.consume(min(left, _CHUNK), _LINGER_S if self._more else 0)
         return outputs
 
-    def _add(
-        self, outputs: list[Output], messages: Sequence[Any], connection: HubConnection, position: Position
-    ) -> int:
-        """Add what messages hold, with the position moved behind them; returns how many bytes they are."""
-        places, held, add = position.partitions, 0, outputs.append
-        parts = {number: ("origin_partition", b"%d" % number) for number in places}
-        for message in messages:
-            if message.error() is not None:
-                self._note(connection.told(message), message, places)
-                continue
-            number, offset, value = message.partition(), message.offset(), message.value() or b""
-            place = places[number]
-            if number in self._again:
-                self._again.discard(number)
-                if position.recognised(number, offset, message.timestamp()[1]):
-                    continue
-            origin: Headers = [_SOURCE, parts[number], ("origin_offset", b"%d" % offset)]
-            if len(value) > self._largest:
-                if outputs:
-                    self._placed = False  # what lies before it goes first
-                    break
-                self._too_large(number, offset, len(value))
-            try:
-                key = event_key(value)
-                add(Output(Stream.RAW, key, value, [*origin, ("trace_id", key)]))
-            except PoisonError:
-                outputs += odd_message(value, message.key(), origin)
-            place.next, place.last, place.timestamp = offset + 1, offset, message.timestamp()[1]
-            held += len(value)
-        return held
-
-    def _note(self, told: Told, message: Any, places: dict[int, Place]) -> None:
-        number = message.partition()
-        if told is Told.END:
-            # Behind the last record there may be marks of transactions, which no record shows.
-            places[number].next = max(places[number].next, message.offset())
-        elif told is Told.REFUSED:
-            self._refused.add(number)
-            self._placed = False
-
-    def _too_large(self, number: int, offset: int, size: int) -> NoReturn:
-        raise ConfigError(
-            f"the message at offset {offset} of partition {number} of the Event Hub {self._hub} has {size} "
-            f"bytes, more than kafka.max_message_bytes ({self._largest}): raise it, run `pipelinectl topics "
-            "apply`, and restart the workers; what came before is taken"
-        )
-
-    def _look(self, connection: HubConnection, position: Position, now: float) -> HubConnection:
+    def _look(self, connection: HubConnection, reading: Reading, now: float) -> tuple[HubConnection, Reading]:
         """See that all is well, connecting anew where the connection is of no use any more."""
         self._next_look = now + self._look_s
         if now < connection.throttled_until:
             self._watch.reset()
-            return connection
+            return connection, reading
         try:
-            stalled = self._stalled(connection, position, now)
+            stalled = self._stalled(connection, reading.position, now)
         except DependencyError as error:
             if error.code != "hub_silent":
                 raise
             _logger.warning("%s: connecting anew", error, extra={"code": error.code})
             return self._reconnect()
         if stalled < self._stall_s:
-            return connection
+            return connection, reading
         _logger.warning(
             "events wait in a partition of the Event Hub %s, and none has come for %.0f s: connecting anew",
             self._hub,
@@ -326,10 +274,10 @@ class EventhubSource:
             _logger.info("the Event Hub %s has more partitions: %s", self._hub, ", ".join(map(str, new)))
         return self._watch.stalled(position, connection.ends(position.partitions), now)
 
-    def _reconnect(self) -> HubConnection:
+    def _reconnect(self) -> tuple[HubConnection, Reading]:
         self._reconnected += 1
         self._drop()
-        return self._ready()[0]
+        return self._ready()
 
     def _gather(self) -> None:
         if self._connection is not None:

@@ -54,8 +54,7 @@ def test_an_event_goes_on_as_it_came_with_where_it_came_from(new_hub: NewHub) ->
     assert output.key == b"6f0c2b1e-8d3a-4c52-9a77-0e5d1b7c4f21"
     assert dict(output.headers) == {
         "source": b"eventhub",
-        "origin_partition": b"1",
-        "origin_offset": b"0",
+        "origin": b"1@0",
         "trace_id": b"6f0c2b1e-8d3a-4c52-9a77-0e5d1b7c4f21",
     }
 
@@ -86,7 +85,7 @@ def test_an_array_is_an_event_for_each_of_its_elements(new_hub: NewHub) -> None:
         outputs, _ = taken(source, 4)
     assert [output.value for output in outputs] == [event(1), event(2), b'{"x":1}', event(3)]
     assert [dict(output.headers).get("origin_item") for output in outputs] == [b"0", b"1", b"2", None]
-    assert [dict(output.headers)["origin_offset"] for output in outputs] == [b"0", b"0", b"0", b"1"]
+    assert [dict(output.headers)["origin"] for output in outputs] == [b"0@0", b"0@0", b"0@0", b"0@1"]
 
 
 def test_whatever_page_was_committed_last_the_rest_comes_once(new_hub: NewHub) -> None:
