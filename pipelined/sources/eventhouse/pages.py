@@ -20,7 +20,9 @@ __all__ = ["Pages", "Read"]
 _logger = logging.getLogger("pipelined.sources")
 
 #: About so large is an answer; it is in memory several times over while it is taken apart.
-_PAGE_BYTES: Final = 4 << 20
+_PAGE_BYTES: Final = 8 << 20
+#: A larger one is not taken.
+_MOST_BYTES: Final = 12 << 20
 #: The first page of a process, whose rows' size nobody knows yet.
 _FIRST_ROWS: Final = 2000
 #: Of a page of two rows one is sent: with fewer nothing would move.
@@ -107,7 +109,7 @@ class Pages:
             else:
                 text = self._queries.page(bounds, asked, behind=key is not None)
             # The smallest page is only bounded by the service itself.
-            limit = None if asked == _LEAST_ROWS else 2 * _PAGE_BYTES
+            limit = None if asked == _LEAST_ROWS else _MOST_BYTES
             try:
                 answer = self._client.query(text, parameters(given), limit)
             except LimitError as error:
