@@ -37,6 +37,7 @@ STILL = {
     "pipelined_records_stuck_total",
     "pipelined_source_events_lost_total",
     "pipelined_source_fallback",
+    "pipelined_source_held",
     "pipelined_source_pages_shortened_total",
     "pipelined_source_reconnects_total",
     "pipelined_source_refused",
@@ -44,7 +45,9 @@ STILL = {
     "pipelined_source_token_expiry_timestamp_seconds",
     "pipelined_source_waiting",
     "pipelined_table_maintenance_timestamp_seconds",
+    "pipelined_worker_ready",
     "pipelined_worker_restarts_total",
+    "pipelined_worker_state",
 }
 
 
