@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 from eventhouse_table import Event, Table, events
 
 from kafka_tools import Working, declared, read
@@ -168,6 +170,33 @@ def test_a_poller_that_waits_for_a_decision_takes_it(
     until(lambda: ids(newest).keys() <= sent(site.config).keys())
     again.stop()
     assert not ids(later).keys() & sent(site.config).keys(), "they are skipped, as was decided"
+
+
+def test_an_event_hub_is_set_to_its_beginning_its_end_and_a_time(site: Site, domain: str) -> None:
+    bootstrap = site.config.kafka.bootstrap
+    hub = NewTopic(f"{domain}.hub", 2, 1)
+    brokers = AdminClient({"bootstrap.servers": bootstrap})
+    brokers.create_topics([hub])[hub.topic].result(30)
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for number in range(6):
+        stamp = 1_767_621_600_000 + number * 1000  # from 2026-01-05T14:00:00Z on
+        producer.produce(hub.topic, b"{}", partition=number % 2, timestamp=stamp)
+    assert producer.flush(20) == 0
+    settings = [f"eventhub.bootstrap={bootstrap}", f"eventhub.topic={hub.topic}"]
+    options = [f"--set={each}" for each in [*settings, "eventhub.security_protocol=PLAINTEXT"]]
+    try:
+        for to, offsets in [
+            ("beginning", "0@0, 1@0"),
+            ("now", "0@3, 1@3"),
+            ("2026-01-05T14:00:03Z", "0@2, 1@1"),
+            ("2026-01-06", "0@3, 1@3"),
+        ]:
+            done = site.ctl(*options, "sources", "reset", "eventhub", "--to", to, "--yes")
+            assert done.exception is None, done.exception
+            assert f"eventhub is set: next offsets {offsets}" in done.stdout
+            assert offsets in site.ctl(*options, "sources", "show").stdout
+    finally:
+        brokers.delete_topics([hub.topic])[hub.topic].result(30)
 
 
 def test_without_yes_and_without_a_terminal_nothing_is_changed(site: Site) -> None:
