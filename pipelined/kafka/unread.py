@@ -6,13 +6,11 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
-from pipelined.kafka.answers import answered
-from pipelined.kafka.settings import Names, admin_settings, consumer_settings
+from pipelined.kafka.settings import Names, consumer_settings
 
 __all__ = ["committed_offsets", "oldest_unread"]
 
@@ -28,19 +26,16 @@ def committed_offsets(config: Config, worker_type: str, stream: str) -> dict[Par
     """
     names = Names(config)
     topic = names.topic(stream)
-    offsets = {(topic, number): 0 for number in range(names.section(stream).partitions)}
-    asked = [ConsumerGroupTopicPartitions(names.group(worker_type))]
+    asked = [TopicPartition(topic, number) for number in range(names.section(stream).partitions)]
+    # By a consumer that is no member, reading also what an open transaction is about to change: the usual
+    # administrative call takes the process down while the coordinator moves (librdkafka 5040).
+    settings = consumer_settings(config, names.group(worker_type), None)
     try:
-        admin = AdminClient(admin_settings(config))
-        [answer] = admin.list_consumer_group_offsets(asked, request_timeout=_TIMEOUT).values()
-        found = answered(answer, _TIMEOUT + 1).topic_partitions or []
+        with closing(Consumer(settings | {"isolation.level": "read_uncommitted"})) as consumer:
+            found = consumer.committed(asked, timeout=_TIMEOUT)
     except KafkaException as error:
         raise _unavailable(error) from error
-    return offsets | {
-        (place.topic, place.partition): place.offset
-        for place in found
-        if place.offset >= 0 and place.topic == topic
-    }
+    return {(place.topic, place.partition): max(0, place.offset) for place in found}
 
 
 def oldest_unread(config: Config, offsets: Mapping[Partition, int]) -> int | None:
