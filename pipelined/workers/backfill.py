@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 #: Most records that any stage is behind while pages are sent: a tenth of a second of the ingester's work.
 MOST_LAG = 5000
+#: A larger page makes no back-fill quicker that waits for its turn, but a live event wait longer.
+_PAGE_ROWS = 2000
 #: Retried records wait on purpose.
 _STAGES = tuple(stage for stage in INPUTS if stage != "retry-scheduler")
 _BEAT_S = 0.2
@@ -98,7 +100,7 @@ class Backfill:
         table_known: bool = True,
         most_lag: int = MOST_LAG,
     ) -> None:
-        page = config.eventhouse.page_rows
+        page = min(config.eventhouse.page_rows, _PAGE_ROWS)
         self._config = config
         self._teller = teller
         self._should_stop = should_stop
