@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, polling
 
+from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, polling
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.sources.eventhouse.position import Position

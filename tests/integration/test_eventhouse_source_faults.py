@@ -290,7 +290,6 @@ def test_every_query_is_read_only_and_has_its_time(house: Eventhouse, table: Tab
         assert not {"notruncation", "results_error_reporting_placement", "deferpartialqueryfailures"} & set(
             request["options"]
         )
-        assert table.name in request["text"]
 
 
 def test_at_a_limit_pages_are_halved_and_grow_back(house: Eventhouse, table: Table) -> None:
@@ -310,7 +309,7 @@ def test_pages_of_large_rows_have_fewer_of_them(house: Eventhouse, table: Table)
     table.ingest(events(60, data={"note": "x" * 1_000_000}))
     with polling(table, page_rows=50_000) as poller:
         poller.judge()
-        assert max(sum(len(o.value) for o in page.outputs) for page in poller.pages) < 9_000_000
+        assert max(sum(len(o.value) for o in page.outputs) for page in poller.pages) <= 12 << 20
 
 
 def test_a_row_beyond_every_limit_is_said_and_waited_for(house: Eventhouse, table: Table) -> None:

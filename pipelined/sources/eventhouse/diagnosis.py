@@ -22,7 +22,7 @@ def check_table(client: Client, queries: Queries, config: Eventhouse) -> None:
     """ConfigError where the table is not there, or not as ``[eventhouse.columns]`` says."""
     table = f'"{config.table}" in database "{config.database}"'
     try:
-        found = dict(client.query(queries.schema(), {}).rows)
+        found = {name: kind for name, _, _, kind in client.query(queries.schema(), {}).rows}
     except RefusedError as error:
         msg = f"eventhouse.table: there is no table {table} (any more): {error}"
         raise ConfigError(msg) from error

@@ -184,8 +184,8 @@ class Queries:
         return f"{self.table}\n| where isnull(ingestion_time())\n| summarize unstamped = count()"
 
     def schema(self) -> str:
-        """The columns of the table and their types."""
-        return f"{self.table}\n| getschema\n| project ColumnName, ColumnType"
+        """The columns of the table: name, ordinal, type of .NET, type."""
+        return f"{self.table}\n| getschema"
 
     def filtered(self) -> str:
         """No rows; what is refused is the filter."""

@@ -216,9 +216,10 @@ class TimeReader:
         """A page, behind which the key is ``key`` or, where None, what it was."""
         seen = {slot: base64.b64encode(held).decode() for slot, held in self._seen.items()}
         watermark = replace(self._watermark, seen=seen, key=key or self._watermark.key)
-        self.position = replace(self.position, watermark=watermark, kind=read.kind)
-        last = self._moment if not more else watermark.key.it if watermark.key else ""
-        return Page(events, self.position.to_bytes(), seconds(last) if last else None, more)
+        newest = watermark.key.it if watermark.key else ""
+        self.position = replace(self.position, watermark=watermark, kind=read.kind, last=newest)
+        reached = newest if more else self._moment
+        return Page(events, self.position.to_bytes(), seconds(reached) if reached else None, more)
 
     def _remember(self, slot: str, digest: bytes) -> None:
         self._seen.setdefault(slot, bytearray()).extend(digest)
