@@ -116,7 +116,7 @@ def _service(told: OneApiError, response: Response | None, host: str) -> Pipelin
         return ConfigError(f"eventhouse.database: {said}")
     if status == 413:
         return DependencyError("too_large", said, http_status=status)
-    if status in _PASSING or status == 200 or not told.permanent:
+    if status in _PASSING or status in (None, 200) or told.permanent is False:
         return TransientError("service", said, http_status=status)
     return RefusedError(said)
 
