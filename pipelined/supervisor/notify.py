@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import math
 import os
@@ -10,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import MutableMapping, Sequence
 
+from pipelined.stats import registry
 from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.supervisor.states import Worker, WorkerSpec
 from pipelined.supervisor.timers import Timers
@@ -31,7 +33,7 @@ _MARGIN_S = 30.0
 _JUDGING_MARGIN_S = 10.0
 #: After a machine stood still all workers seem hung, for as long as they need to give a sign again.
 _THAW_S = 3.0
-_MOST_TROUBLES = 3
+_MOST_TOLD = 3
 _MOST_STATUS = 500
 
 _TROUBLES = (WorkerState.FATAL, WorkerState.BACKOFF, WorkerState.EXITED)
@@ -66,6 +68,8 @@ class Notify:
         self._next_tick = 0.0
         self._next_ping = 0.0
         self._stalled = False
+        if self._watchdog_s:
+            faulthandler.enable()  # it ends us with SIGABRT: where we hang is then in the log
         if self._address.startswith(("/", "@")):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
@@ -146,11 +150,11 @@ class Notify:
         troubled = [worker for worker in workers if worker.state in _TROUBLES and worker.wanted]
         parts = [f"{state}: {wanted} workers" if running == wanted else f"{state}: {running} of {wanted} run"]
         for trouble in _TROUBLES:
-            ours = [worker for worker in troubled if worker.state is trouble]
-            if ours:
-                told = [self._trouble(worker) for worker in ours[:_MOST_TROUBLES]]
-                more = [f"and {len(ours) - len(told)} more"] if len(ours) > len(told) else []
-                parts.append(f"{len(ours)} in {trouble.name} ({'; '.join(told + more)})")
+            ours = [self._trouble(worker) for worker in troubled if worker.state is trouble]
+            parts += _listed(f"in {trouble.name}", ours)
+        parts += _listed("starting", [_name(each) for each in workers if each.state is WorkerState.STARTING])
+        parts += _listed("draining", [_name(each) for each in workers if each.state is WorkerState.STOPPING])
+        parts += _listed("paused", [self._pause(worker) for worker in workers if self._is_paused(worker)])
         if self._withheld:
             parts.append("a worker that hangs is not dealt with: the watchdog will end this daemon")
         return " ".join(", ".join(parts).split())[:_MOST_STATUS]
@@ -158,7 +162,15 @@ class Notify:
     def _trouble(self, worker: Worker) -> str:
         wait = self._stats.slot(worker.type, worker.index).parent.next_try - time.time()
         again = f", next try in {wait:.0f} s" if wait >= 1 else ""
-        return f"{worker.type}/{worker.index}: {worker.reason}{again}"
+        return f"{_name(worker)}: {worker.reason}{again}"
+
+    def _is_paused(self, worker: Worker) -> bool:
+        child = self._stats.slot(worker.type, worker.index).child
+        return worker.state is WorkerState.RUNNING and child.gauge(registry.PAUSED) > 0
+
+    def _pause(self, worker: Worker) -> str:
+        says = self._stats.slot(worker.type, worker.index).child.says
+        return f"{_name(worker)}: {says}" if says else _name(worker)
 
     def _judged(self, now: float, specs: Sequence[WorkerSpec], workers: Sequence[Worker]) -> bool:
         """Whether every worker that hangs was found hung: then it is not RUNNING any more, but killed."""
@@ -179,18 +191,29 @@ class Notify:
         if not self._withheld:
             self._withheld = True
             log.critical(
-                "worker %s/%d gave no sign for %.0f s and was not found hung: systemd's watchdog is fed no "
+                "worker %s gave no sign for %.0f s and was not found hung: systemd's watchdog is fed no "
                 "longer, so that it ends and restarts this daemon",
-                overlooked[0].type,
-                overlooked[0].index,
+                _name(overlooked[0]),
                 self._silence(overlooked[0]),
-                extra={"child": f"{overlooked[0].type}/{overlooked[0].index}"},
+                extra={"child": _name(overlooked[0])},
             )
         return False
 
     def _silence(self, worker: Worker) -> float:
         beat = self._stats.slot(worker.type, worker.index).child.heartbeat_ns
         return (time.monotonic_ns() - beat) / 1e9
+
+
+def _name(worker: Worker) -> str:
+    return f"{worker.type}/{worker.index}"
+
+
+def _listed(what: str, told: Sequence[str]) -> list[str]:
+    """One part of the line, none where there is nothing to tell."""
+    if not told:
+        return []
+    more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+    return [f"{len(told)} {what} ({'; '.join([*told[:_MOST_TOLD], *more])})"]
 
 
 def _longest(state: str, specs: Sequence[WorkerSpec]) -> float:

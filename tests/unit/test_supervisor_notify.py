@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from pipelined.config.tree import Worker
+from pipelined.stats import registry
 from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.supervisor import notify as notify_module
 from pipelined.supervisor.notify import Notify
@@ -94,10 +95,10 @@ def test_no_child_inherits_what_systemd_gave_to_the_parent(systemd: Systemd) -> 
 
 
 def test_ready_is_said_once_when_all_types_have_been_started(systemd: Systemd) -> None:
-    for worker in systemd.workers[1:]:
-        systemd.set(worker, WorkerState.STOPPED)
+    systemd.set(systemd.workers[1], WorkerState.STARTING)
+    systemd.set(systemd.workers[2], WorkerState.STOPPED)
     starting = systemd.follow("starting")
-    assert "STATUS=starting: 1 of 3 run" in starting
+    assert "STATUS=starting: 1 of 3 run, 1 starting (download/1)" in starting
     assert "READY=1" not in starting
     for worker in systemd.workers:
         systemd.set(worker, WorkerState.RUNNING)
@@ -127,6 +128,21 @@ def test_a_type_that_an_operator_stopped_is_no_trouble(systemd: Systemd) -> None
     systemd.workers[2].wanted = False
     systemd.set(systemd.workers[2], WorkerState.STOPPED, "stopped")
     assert "STATUS=running: 2 workers" in systemd.follow("running")
+
+
+def test_the_status_names_who_is_paused_and_what_it_says(systemd: Systemd) -> None:
+    child = systemd.stats.slot("upload", 0).child
+    child.set(registry.PAUSED, 1)
+    child.say("the store refuses our login")
+    line = "STATUS=running: 3 workers, 1 paused (upload/0: the store refuses our login)"
+    assert line in systemd.follow("running")
+
+
+def test_of_many_in_the_same_state_three_are_named(systemd: Systemd) -> None:
+    many = [cast(Supervised, Stand("download", 0, WorkerState.STARTING)) for _ in range(5)]
+    systemd.workers = many
+    line = "starting: 0 of 5 run, 5 starting (download/0; download/0; download/0; and 2 more)"
+    assert f"STATUS={line}" in systemd.follow("starting")
 
 
 def test_the_same_status_is_not_sent_again(systemd: Systemd) -> None:
