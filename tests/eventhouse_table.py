@@ -2,8 +2,8 @@
 
 The tests run against a local Eventhouse, or against a real cluster where PIPELINED_EVENTHOUSE_URL and
 PIPELINED_EVENTHOUSE_DATABASE name one: each test makes a table of its own there and drops it. The login is
-PIPELINED_EVENTHOUSE_AUTH (az_cli by default; token_file with _TOKEN_FILE, client_secret with _TENANT_ID,
-_CLIENT_ID and _CLIENT_SECRET, managed_identity; none for an address of this machine).
+configured in the same way (PIPELINED_EVENTHOUSE_AUTH_METHOD and so on, see docs/how-to/login.md), and has to
+be an admin of the database.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from urllib.parse import urlsplit
 from azure.kusto.data import ClientRequestProperties, KustoClient, KustoConnectionStringBuilder
 
 from pipelined.auth import provider
-from pipelined.config import Config
-from pipelined.config.auth import Auth
+from pipelined.config import Config, load
 from pipelined.config.sources import Columns
 from pipelined.config.sources import Eventhouse as Section
 from pipelined.errors import TransientError
@@ -58,18 +57,10 @@ def events(count: int, **fields: Any) -> list[Event]:
     ]
 
 
-def real_auth() -> Auth:
-    def told(name: str) -> str:
-        return os.environ.get(f"PIPELINED_EVENTHOUSE_{name}", "")
-
-    secret = "env:PIPELINED_EVENTHOUSE_CLIENT_SECRET" if told("CLIENT_SECRET") else ""
-    return Auth(
-        method=told("AUTH") or "az_cli",
-        tenant_id=told("TENANT_ID"),
-        client_id=told("CLIENT_ID"),
-        client_secret=secret,
-        token_file=told("TOKEN_FILE"),
-    )
+def real_section() -> Section:
+    """The real cluster, as the environment configures it."""
+    told = {name: value for name, value in os.environ.items() if name.startswith("PIPELINED_EVENTHOUSE_")}
+    return load(None, (), told).config.eventhouse
 
 
 class Table:
@@ -79,14 +70,8 @@ class Table:
         self.local = local
         self.name = f"pipelined_{uuid.uuid4().hex[:12]}"
         self.columns = columns or COLUMNS
-        self.section = Section(
-            url=local.url if local else REAL_URL,
-            database=local.database if local else os.environ["PIPELINED_EVENTHOUSE_DATABASE"],
-            table=self.name,
-            page_rows=100,
-            timeout_s=60.0,
-            auth=Auth(method="none") if local else real_auth(),
-        )
+        section = Section(url=local.url, database=local.database) if local else real_section()
+        self.section = dataclasses.replace(section, table=self.name, page_rows=100, timeout_s=60.0)
         self.client = self._client()
         self.create()
 
@@ -254,5 +239,4 @@ __all__ = [
     "events",
     "polling",
     "raised",
-    "real_auth",
 ]
