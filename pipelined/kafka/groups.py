@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
 from pipelined.config.tree import WITHOUT_KAFKA, WORKER_TYPES
 from pipelined.errors import UnavailableError
 from pipelined.kafka.answers import answered
-from pipelined.kafka.settings import Names, admin_settings, consumer_settings
+from pipelined.kafka.lag import behind, onlooker
+from pipelined.kafka.settings import Names, admin_settings
 
 __all__ = ["GroupMember", "members"]
 
@@ -24,7 +26,7 @@ class GroupMember:
     ``host`` is the ``kafka.host`` of its daemon and ``index`` the number of its process, "" and -1 for a
     client that is none of ours; ``address`` is where its connection comes from. ``lag``: records between
     what is committed of its partitions and their ends, transaction markers included; None where that was
-    not asked for, or cannot be told while a transaction on the offsets is open.
+    not asked for.
     """
 
     group: str
@@ -87,21 +89,8 @@ def _place(domain: str, worker_type: str, instance: str) -> tuple[str, int]:
 
 def _lags(
     config: Config, group: str, places: Sequence[TopicPartition], timeout: float
-) -> dict[tuple[str, int], int] | None:
+) -> dict[tuple[str, int], int]:
     if not places:
         return {}
-    # It asks in the group's name and never joins it.
-    consumer = Consumer(consumer_settings(config, group, None))
-    lags = {}
-    try:
-        asked = [TopicPartition(place.topic, place.partition) for place in places]
-        for place in consumer.committed(asked, timeout=timeout):
-            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
-            lags[place.topic, place.partition] = max(0, high - max(place.offset, low))
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError._TIMED_OUT:
-            raise
-        return None  # the brokers tell no offset while a transaction may move it
-    finally:
-        consumer.close()
-    return lags
+    with closing(onlooker(config, group)) as consumer:
+        return behind(consumer, [TopicPartition(p.topic, p.partition) for p in places], timeout)

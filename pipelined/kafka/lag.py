@@ -11,7 +11,7 @@ from pipelined.errors import UnavailableError
 from pipelined.kafka.settings import Names, consumer_settings
 from pipelined.stages.contract import Stream
 
-__all__ = ["INPUTS", "Lags"]
+__all__ = ["INPUTS", "Lags", "behind", "onlooker"]
 
 #: What each worker type with a lag reads.
 INPUTS = {
@@ -51,20 +51,33 @@ class Lags:
         count = self._names.section(stream).partitions
         topics = self._names.topics(stream)
         asked = [TopicPartition(topic, number) for topic in topics for number in range(count)]
-        lag = 0
-        for place in consumer.committed(asked, timeout=timeout):
-            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
-            lag += max(0, high - max(place.offset, low))
-        return lag
+        return sum(behind(consumer, asked, timeout).values())
 
     def _consumer(self, worker_type: str) -> Consumer:
-        """It asks in the group's name and never joins it.
-
-        The admin client's call for a group's offsets takes the process down with it while the group's
-        coordinator moves (librdkafka 5040). And who reads only what is committed gets no answer while a
-        transaction may move an offset.
-        """
         if worker_type not in self._consumers:
-            settings = consumer_settings(self._config, self._names.group(worker_type), None)
-            self._consumers[worker_type] = Consumer(settings | {"isolation.level": "read_uncommitted"})
+            self._consumers[worker_type] = onlooker(self._config, self._names.group(worker_type))
         return self._consumers[worker_type]
+
+
+def onlooker(config: Config, group: str) -> Consumer:
+    """A consumer that asks in the group's name and never joins it.
+
+    The admin client's call for a group's offsets takes the process down with it while the group's
+    coordinator moves (librdkafka 5040). And who reads only what is committed gets no answer while a
+    transaction may move an offset.
+    """
+    return Consumer(consumer_settings(config, group, None) | {"isolation.level": "read_uncommitted"})
+
+
+def behind(
+    consumer: Consumer, places: Sequence[TopicPartition], timeout: float
+) -> dict[tuple[str, int], int]:
+    """Records between what the consumer's group has committed of each partition and its end.
+
+    Transaction markers count. Where nothing is committed, all of it does. Raises KafkaException.
+    """
+    lags = {}
+    for place in consumer.committed(list(places), timeout=timeout):
+        low, high = consumer.get_watermark_offsets(place, timeout=timeout)
+        lags[place.topic, place.partition] = max(0, high - max(place.offset, low))
+    return lags

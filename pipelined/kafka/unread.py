@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
+from pipelined.kafka.lag import onlooker
 from pipelined.kafka.settings import Names, consumer_settings
 
 __all__ = ["committed_offsets", "oldest_unread"]
@@ -27,11 +28,8 @@ def committed_offsets(config: Config, worker_type: str, stream: str) -> dict[Par
     names = Names(config)
     topic = names.topic(stream)
     asked = [TopicPartition(topic, number) for number in range(names.section(stream).partitions)]
-    # By a consumer that is no member, reading also what an open transaction is about to change: the usual
-    # administrative call takes the process down while the coordinator moves (librdkafka 5040).
-    settings = consumer_settings(config, names.group(worker_type), None)
     try:
-        with closing(Consumer(settings | {"isolation.level": "read_uncommitted"})) as consumer:
+        with closing(onlooker(config, names.group(worker_type))) as consumer:
             found = consumer.committed(asked, timeout=_TIMEOUT)
     except KafkaException as error:
         raise _unavailable(error) from error
