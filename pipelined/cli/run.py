@@ -6,7 +6,6 @@ Nothing heavy may be imported here before ``preload``: the parent must stay with
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from pipelined.cli.revision import Sources
 from pipelined.cli.settings import Settings
 from pipelined.config import WORKER_TYPES, Config
 from pipelined.crashpoints import armed
@@ -71,8 +71,7 @@ def run(settings: Settings, workers: tuple[str, ...], dev: bool, directory: Path
     with contextlib.ExitStack() as stack:
         if dev:
             settings = stack.enter_context(_local_stack(settings, directory))
-        config = settings()
-        return _serve(config, workers or WORKER_TYPES)
+        return _serve(settings, workers or WORKER_TYPES)
 
 
 @contextlib.contextmanager
@@ -89,7 +88,8 @@ def _local_stack(settings: Settings, directory: Path) -> Iterator[Settings]:
         yield Settings(parts.config, settings.overrides)
 
 
-def _serve(config: Config, workers: tuple[str, ...]) -> int:
+def _serve(settings: Settings, workers: tuple[str, ...]) -> int:
+    config = settings()
     setup(config.logs, worker="supervisor", index=0)
     armed()  # raises for a crash point that does not exist
     preload([_HEAVY])
@@ -98,14 +98,15 @@ def _serve(config: Config, workers: tuple[str, ...]) -> int:
     specs = [
         WorkerSpec(worker, config.worker(worker).processes, config.worker(worker))
         for worker in WORKER_TYPES
-        if worker in workers and config.worker(worker).processes
+        if worker in workers
     ]
-    if not specs:
+    if not any(spec.processes for spec in specs):
         msg = "nothing to run: every worker type asked for has processes = 0"
         raise UsageError(msg)
-    _preflight(config, [spec.type for spec in specs])
-    stats = SharedStats({spec.type: spec.processes for spec in specs})
-    return Supervisor(config, specs, functools.partial(run_worker, config), stats=stats).run()
+    _preflight(config, [spec.type for spec in specs if spec.processes])
+    stats = SharedStats({spec.type: spec.processes for spec in specs}, config.supervisor.max_processes)
+    revision = Sources(settings.file, settings.overrides)
+    return Supervisor(config, specs, run_worker, stats=stats, revision=revision).run()
 
 
 def _preflight(config: Config, workers: Sequence[str]) -> None:

@@ -156,6 +156,13 @@ class Supervisor:
     )
     max_restarts: int = key(20, "Restarts of one worker within the window after which it is given up.", low=1)
     restart_window_s: float = key(600.0, "That window.", unit="seconds", low=1)
+    max_processes: int = key(
+        16,
+        "Most processes of one type that a reload or `pipelinectl scale` may bring it to while it runs. More "
+        "than that only where the configuration says so at the start.",
+        low=1,
+        high=256,
+    )
     on_fatal: str = key(
         "degrade",
         "When a worker is given up: go on with the others, or exit so that systemd decides.",

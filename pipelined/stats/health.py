@@ -27,7 +27,8 @@ def alive(config: Config, stats: SharedStats) -> list[str]:
         if silent > hang:
             failing.append(f"{slot.worker}[{slot.index}]: no sign of its work loop for {silent:.0f} s")
         progress = slot.child.gauge(metrics.LAST_PROGRESS)
-        waiting = slot.child.gauge(metrics.LAG) > 0 and not slot.child.gauge(metrics.PAUSED)
+        paused = slot.child.gauge(metrics.PAUSED) > 0 or slot.parent.paused
+        waiting = slot.child.gauge(metrics.LAG) > 0 and not paused
         # Tasks that wait for their time are no standstill.
         if waiting and progress and now - progress > 10 * hang and slot.worker != "retry-scheduler":
             failing.append(
@@ -48,6 +49,8 @@ def ready(config: Config, stats: SharedStats) -> list[str]:
             failing.append(f"{who}: not ready yet")
         elif slot.child.gauge(metrics.DLQ_BREAKER):
             failing.append(f"{who}: the DLQ breaker is open")
+        elif slot.parent.paused:
+            failing.append(f"{who}: paused by an operator; `pipelinectl resume {slot.worker}` ends that")
         elif slot.child.gauge(metrics.PAUSED):
             failing.append(f"{who}: paused, something it relies on is down or refuses it")
     return failing

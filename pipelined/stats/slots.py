@@ -11,7 +11,6 @@ another one afterwards, so that a reader sees the whole of it or looks again.
 
 from __future__ import annotations
 
-import enum
 import fcntl
 import mmap
 import os
@@ -21,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelined.stats import registry
+from pipelined.stats.parent import CHANGES, Parent, WorkerState
 from pipelined.stats.registry import METRICS, Kind, Metric
 
 __all__ = ["Child", "Parent", "SharedStats", "WorkerState"]
@@ -42,18 +42,6 @@ for _metric in METRICS:
     _offsets[_metric.name] = _used
     _used += _metric.words
 assert _used <= _TEXT, f"{_used} words of metrics do not fit the {_TEXT} before the text"
-
-
-class WorkerState(enum.IntEnum):
-    """The states of a worker, as supervisord names them."""
-
-    STOPPED = 0
-    STARTING = 1
-    RUNNING = 2
-    STOPPING = 3
-    BACKOFF = 4
-    EXITED = 5
-    FATAL = 6
 
 
 class Child:
@@ -196,72 +184,6 @@ class Child:
         return self._floats[index], list(self._words[index + 1 : index + metric.words])
 
 
-class Parent:
-    """The page that the supervisor writes: what it knows of the worker."""
-
-    def __init__(self, page: memoryview) -> None:
-        self._words = page.cast("Q")
-        self._floats = page.cast("d")
-
-    def write(
-        self,
-        *,
-        state: WorkerState,
-        pid: int,
-        restarts: int,
-        last_exit: int,
-        since: float,
-        next_try: float,
-    ) -> None:
-        """Tell the state; ``last_exit`` is an exit code, or minus the signal; times are epoch seconds."""
-        self._words[0] = state
-        self._words[1] = pid
-        self._words[2] = restarts
-        self._words[3] = last_exit & 0xFFFF
-        self._floats[4] = since
-        self._floats[5] = next_try
-
-    def leave(self, leaving: bool) -> None:
-        """Tell the worker, before it is told to stop, whether it stops for good and leaves its group."""
-        self._words[6] = leaving
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the worker leaves its group when it stops."""
-        return self._words[6] == 1
-
-    @property
-    def state(self) -> WorkerState:
-        """The worker's state."""
-        return WorkerState(self._words[0])
-
-    @property
-    def pid(self) -> int:
-        """Its process, 0 where it has none."""
-        return self._words[1]
-
-    @property
-    def restarts(self) -> int:
-        """How often it was restarted after a crash."""
-        return self._words[2]
-
-    @property
-    def last_exit(self) -> int:
-        """Its last exit code, or minus the signal that ended it."""
-        value = self._words[3]
-        return value - 0x10000 if value & 0x8000 else value
-
-    @property
-    def since(self) -> float:
-        """When it came into this state, epoch seconds."""
-        return self._floats[4]
-
-    @property
-    def next_try(self) -> float:
-        """When it is started again, epoch seconds; 0 where it is not."""
-        return self._floats[5]
-
-
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One worker process's place: its type and index, and its two pages."""
@@ -275,12 +197,14 @@ class Slot:
 class SharedStats:
     """The memory itself, made by the parent before it forks and inherited by every child.
 
-    ``workers`` gives the number of slots of each type. The memfd is sealed against resizing, so that no
-    child can take the ground from under the others.
+    ``workers`` gives the number of workers of each type to begin with; there is room for ``room`` of each
+    type, or for as many as it begins with. What nobody writes to takes no memory. The memfd is sealed
+    against resizing, so that no child can take the ground from under the others.
     """
 
-    def __init__(self, workers: dict[str, int]) -> None:
-        count = sum(workers.values())
+    def __init__(self, workers: dict[str, int], room: int = 0) -> None:
+        self._room = {worker: max(processes, room) for worker, processes in workers.items()}
+        count = sum(self._room.values())
         size = _PAGE * (1 + 2 * count)
         fd = os.memfd_create("pipelined.stats", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -291,21 +215,35 @@ class SharedStats:
         finally:
             os.close(fd)
         view = memoryview(self._map)
-        header = view[:_PAGE].cast("Q")
-        header[0], header[1], header[2] = _MAGIC, registry.schema_hash(), count
+        self._header = view[:_PAGE].cast("Q")
+        self._header[0], self._header[1], self._header[2] = _MAGIC, registry.schema_hash(), count
         self.started = time.time()
-        self.slots: list[Slot] = []
+        self._places: dict[tuple[str, int], Slot] = {}
+        self._slots: list[Slot] = []
+        self._seen = 0
         position = _PAGE
-        for worker, processes in workers.items():
-            for index in range(processes):
+        for worker, places in self._room.items():
+            for index in range(places):
                 child = Child(view[position : position + _PAGE])
-                parent = Parent(view[position + _PAGE : position + 2 * _PAGE])
-                self.slots.append(Slot(worker, index, child, parent))
+                parent = Parent(view[position + _PAGE : position + 2 * _PAGE], self._header)
+                self._places[worker, index] = Slot(worker, index, child, parent)
+                if index < workers[worker]:
+                    parent.occupy()
                 position += 2 * _PAGE
 
+    @property
+    def slots(self) -> list[Slot]:
+        """Those of the workers that there are now, by type and index; the same in every process."""
+        changes = self._header[CHANGES]
+        if changes != self._seen:
+            self._slots = [slot for slot in self._places.values() if slot.parent.occupied]
+            self._seen = changes
+        return self._slots
+
     def slot(self, worker: str, index: int) -> Slot:
-        """The slot of one worker process; raises KeyError where there is none."""
-        for slot in self.slots:
-            if slot.worker == worker and slot.index == index:
-                return slot
-        raise KeyError((worker, index))
+        """The slot of one worker process, there or not; raises KeyError where there is no room for it."""
+        return self._places[worker, index]
+
+    def room(self, worker: str) -> int:
+        """How many workers of a type there may be."""
+        return self._room[worker]

@@ -111,6 +111,7 @@ def _worker(slot: Slot, reason: str | None) -> dict[str, Any]:
         "lag": int(child.gauge(registry.LAG)) if alive else None,
         "says": child.says if alive else "",
         "paused": alive and child.gauge(registry.PAUSED) > 0,
+        "paused_by_operator": parent.paused,
         "failures": _by_label(slot, registry.FAILURES),
         "dead_letters": _by_label(slot, registry.DEAD_LETTERS),
         "source": _source(slot, alive) if slot.worker in SOURCE_TYPES else None,

@@ -44,6 +44,10 @@ class Backoff:
         self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS)
         return wait * self._spread()
 
+    def adopt(self, settings: Supervisor) -> None:
+        """Judge by other settings from now on; what happened counts on."""
+        self._settings = settings
+
     def forget(self) -> None:
         """Begin anew, as after an operator's ``start``."""
         self._crashes.clear()

@@ -13,17 +13,18 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from pipelined.config.tree import Config
 from pipelined.errors import ExitCode, PipelinedError
 from pipelined.stats.slots import SharedStats
 
-__all__ = ["BLOCKED", "Entry", "die_with_parent", "live"]
+__all__ = ["BLOCKED", "Entry", "die_with_parent", "live", "settle"]
 
 log = logging.getLogger("pipelined.supervisor")
 
-#: What a worker type is to the supervisor: called with its type, index, the shared counters, and a
-#: function that tells whether it shall stop taking work, finish what is in hand and return. It looks at
-#: that at least every 0.2 s. It returns its exit code: 0 after a clean drain.
-Entry = Callable[[str, int, SharedStats, Callable[[], bool]], int]
+#: What a worker type is to the supervisor: called with the configuration, its type, index, the shared
+#: counters, and a function that tells whether it shall stop taking work, finish what is in hand and return.
+#: It looks at that at least every 0.2 s. It returns its exit code: 0 after a clean drain.
+Entry = Callable[[Config, str, int, SharedStats, Callable[[], bool]], int]
 
 #: Blocked around the fork: a signal in between waits until the child's own handlers stand.
 BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -34,7 +35,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def live(
-    entry: Entry, worker: str, index: int, stats: SharedStats, *, parent: int, death_pipe: int
+    entry: Entry,
+    config: Config,
+    worker: str,
+    index: int,
+    stats: SharedStats,
+    *,
+    parent: int,
+    death_pipe: int,
 ) -> NoReturn:
     """Run one worker in this process, just forked with the signals of ``BLOCKED`` blocked, and end it.
 
@@ -44,7 +52,7 @@ def live(
     """
     code = int(ExitCode.SOFTWARE)
     try:
-        _settle(worker, index, parent, death_pipe)
+        settle(worker, index, parent, death_pipe)
         stopping = False
 
         def stop(*_: object) -> None:
@@ -54,7 +62,7 @@ def live(
         signal.signal(signal.SIGTERM, stop)
         stats.slot(worker, index).child.begin(os.getpid())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
-        code = entry(worker, index, stats, lambda: stopping)
+        code = entry(config, worker, index, stats, lambda: stopping)
     except BaseException as error:
         # Not only Exception: a panic of a Rust extension is a BaseException, and no bug of a worker may
         # unwind into the supervisor's frames below.
@@ -83,7 +91,8 @@ def _exit_code(error: BaseException) -> int:
     return int(error.exit_code if isinstance(error, PipelinedError) else ExitCode.SOFTWARE)
 
 
-def _settle(worker: str, index: int, parent: int, death_pipe: int) -> None:
+def settle(worker: str, index: int, parent: int, death_pipe: int) -> None:
+    """Begin a life as a child of the supervisor: its own group, named, deaf to the terminal, no orphan."""
     os.setpgid(0, 0)
     _die_with(parent, death_pipe)
     for ignored in (signal.SIGINT, signal.SIGHUP):

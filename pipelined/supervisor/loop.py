@@ -17,13 +17,16 @@ from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.stats.status import document
 from pipelined.supervisor.child import Entry, live
 from pipelined.supervisor.control import Control
+from pipelined.supervisor.fleet import Fleet
 from pipelined.supervisor.notify import Notify
+from pipelined.supervisor.operations import Operations, Revision
 from pipelined.supervisor.order import StartOrder, StopOrder
 from pipelined.supervisor.pidfile import Pidfile
 from pipelined.supervisor.process import Process
 from pipelined.supervisor.signals import Signals
 from pipelined.supervisor.states import Worker, WorkerSpec
 from pipelined.supervisor.timers import Timers
+from pipelined.supervisor.trial import Trial
 
 __all__ = ["Supervisor", "WorkerSpec"]
 
@@ -50,12 +53,11 @@ class Supervisor:
         *,
         stats: SharedStats,
         on_ready: Callable[[], None] | None = None,
+        revision: Revision | None = None,
     ) -> None:
-        self._specs = specs
         self._entry = entry
         self._stats = stats
         self._on_ready = on_ready
-        self._exits_on_fatal = config.supervisor.on_fatal == "exit"
         self._pid = 0
         self._timers = Timers()
         self._notify = Notify(stats, self._timers)
@@ -63,12 +65,16 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._control = Control(config.runtime_dir, self._selector, self._timers, self._answer)
         self._signals: Signals | None = None
-        self.workers = [
-            Worker(spec, stats.slot(spec.type, index), config.supervisor, self._timers, self._fork)
-            for spec in specs
-            for index in range(spec.processes)
-        ]
-        self._starting: StartOrder | None = StartOrder(specs, self.workers, self._timers)
+        self._fleet = Fleet(config, specs, stats, self._timers, self._fork)
+        self._specs, self.workers = self._fleet.specs, self._fleet.workers
+        self._operations = Operations(
+            self._fleet,
+            self._timers,
+            revision,
+            functools.partial(Trial, selector=self._selector, timers=self._timers, forget=self._forget),
+            self._state,
+        )
+        self._starting: StartOrder | None = StartOrder(self._specs, self.workers, self._timers)
         self._stopping: StopOrder | None = None
         self._stop_signals: list[tuple[float, signal.Signals]] = []
         self._forced = False
@@ -111,11 +117,13 @@ class Supervisor:
             log.info("every worker type has been started; the daemon is %s", self._state())
             if self._on_ready is not None:
                 self._on_ready()
+        self._operations.advance()
         return False
 
     def _judge_fatal(self) -> None:
         fatal = [worker for worker in self.workers if worker.state is WorkerState.FATAL]
-        if fatal and (self._exits_on_fatal or len(fatal) == len(self.workers)):
+        exits = self._fleet.config.supervisor.on_fatal == "exit" or len(fatal) == len(self.workers)
+        if fatal and exits and not self._operations.busy:
             code = fatal[0].last_exit
             self._fatal_code = code if code > 0 else 128 - code if code < 0 else ExitCode.SOFTWARE
             self._stop(f"worker {fatal[0].type}/{fatal[0].index} is FATAL")
@@ -124,6 +132,7 @@ class Supervisor:
         if self._stopping is None:
             log.info("the daemon stops: %s", why)
             self._starting = None
+            self._operations.abandon()
             self._stopping = StopOrder(self._specs, self.workers, leave=leave)
         elif leave:
             self._stopping.leave = True
@@ -132,9 +141,15 @@ class Supervisor:
         assert self._signals is not None
         for number in self._signals.received():
             if number is signal.SIGHUP:
-                log.warning("SIGHUP changes nothing: restart the daemon to have it read its configuration")
+                self._reload()
             else:
                 self._on_stop_signal(number)
+
+    def _reload(self) -> None:
+        try:
+            self._operations.reload("asked by SIGHUP")
+        except UsageError as error:
+            log.error("SIGHUP changes nothing: %s", error)
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         now = time.monotonic()
@@ -158,7 +173,15 @@ class Supervisor:
     def _fork(self, worker: Worker) -> Process:
         def body(death_pipe: int) -> NoReturn:
             self._forget()
-            live(self._entry, worker.type, worker.index, self._stats, parent=self._pid, death_pipe=death_pipe)
+            live(
+                self._entry,
+                worker.config,
+                worker.type,
+                worker.index,
+                self._stats,
+                parent=self._pid,
+                death_pipe=death_pipe,
+            )
 
         process = Process.fork(body)
         self._selector.register(
@@ -175,6 +198,7 @@ class Supervisor:
         # Only closed, never unregistered: the epoll instance itself is shared with the parent.
         self._selector.close()
         self._notify.forget()
+        self._operations.forget()
         self._control.forget()
         if self._signals is not None:
             self._signals.forget()
@@ -183,6 +207,7 @@ class Supervisor:
                 worker.process.close()
 
     def _clean_up(self) -> None:
+        self._operations.abandon()
         for worker in self.workers:
             if worker.process is not None:  # only after an exception of our own
                 worker.process.kill()
@@ -206,33 +231,17 @@ class Supervisor:
             return "stopping"
         if self._starting is not None:
             return "starting"
-        up = all(worker.state is WorkerState.RUNNING or not worker.wanted for worker in self.workers)
-        return "running" if up else "degraded"
+        return self._fleet.state()
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         match request:
             case {"cmd": "status"}:
                 reasons = {(worker.type, worker.index): worker.reason for worker in self.workers}
                 return {"status": document(self._stats, pid=self._pid, state=self._state(), reasons=reasons)}
-            case {"cmd": "stop", "type": str(name)}:
-                for worker in self._of(name):
-                    worker.stop(leave=True)
-            case {"cmd": "start", "type": str(name)}:
-                if self._stopping is not None:
-                    raise UsageError("the daemon is stopping; start it again when it has ended")
-                for worker in self._of(name):
-                    worker.start()
-            case {"cmd": "stop"}:
+            case {"cmd": "stop"} if "type" not in request:
                 leave = request.get("leave") is True
                 why = "asked on the control socket" + (", and leaves for good" if leave else "")
                 self._stop(why, leave=leave)
             case _:
-                raise UsageError("unknown command; this daemon knows status, stop [type] and start type")
+                return {**self._operations.answer(request), "state": self._state()}
         return {"state": self._state()}
-
-    def _of(self, name: str) -> list[Worker]:
-        workers = [worker for worker in self.workers if worker.type == name]
-        if not workers:
-            known = ", ".join(dict.fromkeys(worker.type for worker in self.workers))
-            raise UsageError(f"there is no worker type {name!r} here; this daemon has {known}")
-        return workers

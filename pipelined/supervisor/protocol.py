@@ -1,8 +1,14 @@
 """The protocol of the control socket, for both of its ends: one JSON object a line, versioned.
 
-A request is ``{"v": 1, "cmd": "status" | "stop" | "start", "type": "download"}`` (``type`` only where one
-worker type is meant, and with ``stop`` of everything ``"leave": true`` where this host goes out of service),
-a reply ``{"v": 1, "ok": true, …}`` or ``{"v": 1, "ok": false, "error": "…"}``.
+A request is ``{"v": 1, "cmd": "…", …}``, a reply ``{"v": 1, "ok": true, …}`` or
+``{"v": 1, "ok": false, "error": "…"}``. The commands:
+
+- ``status``: the reply has ``status``, the document of ``stats.status``;
+- ``stop``, of everything: with ``"leave": true`` where this host goes out of service;
+- ``stop``, ``start``, ``pause``, ``resume`` with ``"type": "download"``: done, or begun, with the reply;
+- ``reload``, and with a type ``restart`` and ``scale`` (with ``"processes": 4``): the reply has
+  ``operation``, whose ``number`` the command ``operation`` asks for until its ``state`` is no more
+  ``checking`` or ``applying`` but ``done``, ``refused``, ``failed`` or ``abandoned``.
 """
 
 from __future__ import annotations

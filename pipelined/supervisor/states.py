@@ -45,7 +45,7 @@ class Worker:
         self,
         spec: WorkerSpec,
         slot: Slot,
-        settings: tree.Supervisor,
+        config: tree.Config,
         timers: Timers,
         fork: Callable[[Worker], Process],
     ) -> None:
@@ -59,11 +59,13 @@ class Worker:
         self.last_exit = 0
         #: Its last drain took too long, and it was killed.
         self.drain_exceeded = False
+        #: What its next process runs on.
+        self.config = config
         self._settings = spec.settings
         self._slot = slot
         self._timers = timers
         self._fork = fork
-        self._backoff = Backoff(settings)
+        self._backoff = Backoff(config.supervisor)
         self._restarts = 0
         self._next_try = 0.0
         self._asked = False  # it was told to stop, so its end is no crash
@@ -104,6 +106,37 @@ class Worker:
             if self.state is not WorkerState.STOPPING:  # else it is being aborted, with a nearer deadline
                 self._enter(WorkerState.STOPPING, "told to drain")
                 self._timers.set(self, self._settings.drain_s, self._drain_is_over)
+
+    def restart(self) -> None:
+        """End its process, if it has one, as ``stop`` does, and run it from now on, anew."""
+        if self.process is None:
+            self.start()
+        else:
+            self.stop()
+            self._backoff.forget()
+            self.wanted = True
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator wants it to take no more work."""
+        return self._slot.parent.paused
+
+    def pause(self, paused: bool) -> None:
+        """Have it take no more work, or take work again: also after a restart, until the daemon ends."""
+        if paused != self.paused:
+            self._slot.parent.pause(paused)
+            if self.state is WorkerState.RUNNING:
+                self._enter(WorkerState.RUNNING, self._running)
+
+    @property
+    def _running(self) -> str:
+        return "paused by an operator" if self.paused else ""
+
+    def adopt(self, config: tree.Config, settings: tree.Worker) -> None:
+        """Take over a configuration: its next process runs on it; its own deadlines from their next turn."""
+        self.config = config
+        self._settings = settings
+        self._backoff.adopt(config.supervisor)
 
     def kill(self, why: str) -> None:
         """End its process now, for ``why``; it is restarted if it is wanted."""
@@ -155,7 +188,7 @@ class Worker:
         silent = now - child.heartbeat_ns / 1e9 if ours else age
         if ours and child.is_ready:
             self._healthy_since = now
-            self._enter(WorkerState.RUNNING, "")
+            self._enter(WorkerState.RUNNING, self._running)
             self._look_for_beat()
         elif silent >= self._settings.start_s:
             self._abort(f"no sign of it for {silent:.1f} s while it started")

@@ -39,7 +39,7 @@ from pipelined.stages.upload import UploadStage
 from pipelined.stats.slots import Child, SharedStats
 from pipelined.workers.endpoint import serve
 from pipelined.workers.maintenance import MaintenanceRuntime
-from pipelined.workers.nearby import NearRouter, Neighbours
+from pipelined.workers.nearby import NearRouter, Neighbours, Present
 from pipelined.workers.office import in_turn
 from pipelined.workers.routing import Router
 from pipelined.workers.runtime import Runtime
@@ -83,10 +83,14 @@ class _Place:
         group = Names(self.config).group(self.worker_type)
         return Envelope(self.worker_type, group, host_name(self.config))
 
+    def is_paused(self) -> bool:
+        """Whether an operator wants this worker to take no more work."""
+        return self.stats.slot(self.worker_type, self.index).parent.paused
+
     def run_near(self, stage: Stage, stream: str, worker_type: str, target: str) -> None:
         """Run a worker whose outputs to ``target`` stay on this host, for its workers of that type."""
-        workers = [slot.child for slot in self.stats.slots if slot.worker == worker_type]
-        neighbours = Neighbours(workers, Names(self.config).section(target).partitions)
+        count = Names(self.config).section(target).partitions
+        neighbours = Neighbours(Present(self.stats, worker_type), count)
         router = NearRouter(self.config, self.envelope, Stream.DLQ, target, neighbours.partition)
         self.run(stage, stream, router=router)
 
@@ -102,6 +106,7 @@ class _Place:
             streams=[stream],
             stats=self.slot,
             should_stop=self.should_stop,
+            is_paused=self.is_paused,
         ).run()
 
 
@@ -178,7 +183,9 @@ def _eventhub_reader(place: _Place) -> None:
 
 
 def _run_source(place: _Place, make: Callable[[Config], Source]) -> None:
-    run_source(place.config, place.worker_type, place.index, make, place.slot, place.should_stop)
+    run_source(
+        place.config, place.worker_type, place.index, make, place.slot, place.should_stop, place.is_paused
+    )
 
 
 def _event_ingester(place: _Place) -> None:
@@ -236,6 +243,7 @@ def _run_tables(
             envelope=place.envelope,
             stats=place.slot,
             should_stop=should_stop,
+            is_paused=place.is_paused,
         ).run()
 
     # Several committing to one table would be right, and in each other's way: half of their upserts conflict.

@@ -9,23 +9,35 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from pipelined.config import Config
 from pipelined.stages.contract import Done, Outcome, Output
 from pipelined.stages.failures import Envelope
-from pipelined.stats.slots import Child
+from pipelined.stats.slots import Child, SharedStats
 from pipelined.workers.routing import Hold, Routed, Router
 
-__all__ = ["NearRouter", "Neighbours"]
+__all__ = ["NearRouter", "Neighbours", "Present"]
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The workers of a type that this host has now: their number may change while it is read."""
+
+    stats: SharedStats
+    worker: str
+
+    def __iter__(self) -> Iterator[Child]:
+        return (slot.child for slot in self.stats.slots if slot.worker == self.worker)
 
 
 class Neighbours:
     """The partitions that workers of this host have, of a topic of ``count`` partitions."""
 
-    def __init__(self, workers: Sequence[Child], count: int) -> None:
+    def __init__(self, workers: Iterable[Child], count: int) -> None:
         self._workers = workers
         self._count = count
 

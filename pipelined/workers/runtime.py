@@ -69,6 +69,7 @@ class Runtime:
         streams: Sequence[str],
         stats: Child,
         should_stop: Callable[[], bool],
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
         names = Names(config)
         self._settings = config.worker(stage.name)
@@ -76,6 +77,7 @@ class Runtime:
         self._router = router
         self._stats = stats
         self._should_stop = should_stop
+        self._is_paused = is_paused
         self._window: Window[_Settled] = Window()
         self._pause = Pause(config.retry, stats)
         self._breaker = DlqBreaker(config.breaker, stats)
@@ -84,10 +86,8 @@ class Runtime:
         self._next: dict[Partition, int] = {}
         self._revoke_budget = config.kafka.revoke_budget_s
         self._settled = 0
-        self._ready_since = 0.0
-        self._linger = 0.0
-        self._stuck_look = 0.0
-        self._leaving = False
+        self._ready_since = self._linger = self._stuck_look = 0.0
+        self._leaving = self._closed = False
         topics = [topic for stream in streams for topic in names.topics(stream)]
         self._transactor = Transactor(config, names.instance(stage.name, index), stats.beat)
         limit_s = 2 * config.kafka.transaction_timeout_s + 2
@@ -134,8 +134,7 @@ class Runtime:
         worked = time.monotonic()
         self._unstick(worked)
         self._commit_if_due(worked)
-        state = "paused" if self._pause.active or self._breaker.tripped else "idle"
-        self._gauges.spent(state, polled - began)
+        self._gauges.spent("paused" if self._closed else "idle", polled - began)
         self._gauges.spent("work", worked - polled)
         self._gauges.spent("commit", time.monotonic() - worked)
         self._gauges.update(self._window, self._member, self._next)
@@ -172,14 +171,14 @@ class Runtime:
 
     def _throttle(self) -> None:
         """Back-pressure: each partition has its share of the window, so that none fills it for all."""
+        self._closed = self._pause.active or self._breaker.tripped or self._is_paused()
         partitions = self._member.partitions
         if not partitions:
             return
         share = max(_LEAST_SHARE, self._settings.window_records // len(partitions))
-        closed = self._pause.active or self._breaker.tripped
         for partition in partitions:
             count = self._window.count(partition)
-            if closed or count >= share:
+            if self._closed or count >= share:
                 self._member.pause(partition)
             elif count <= share // 2:
                 self._member.resume(partition)

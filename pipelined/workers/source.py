@@ -67,6 +67,7 @@ def run_source(
     make: Callable[[Config], Source],
     stats: Child,
     should_stop: Callable[[], bool],
+    is_paused: Callable[[], bool] = lambda: False,
 ) -> None:
     """Read a source whenever it is this host's turn, until told to stop."""
 
@@ -80,6 +81,7 @@ def run_source(
             pressure=Pressure(config.sources, lags.ask),
             stats=stats,
             should_stop=should_stop,
+            is_paused=is_paused,
         ).run()
 
     in_turn(config, worker_type, index, stats, should_stop, work, grouped=False)
@@ -97,6 +99,7 @@ class SourceRuntime:
         pressure: Pressure,
         stats: Child,
         should_stop: Callable[[], bool],
+        is_paused: Callable[[], bool] = lambda: False,
         read: Callable[[Config, str], bytes | None] = read_checkpoint,
     ) -> None:
         self._config = config
@@ -106,6 +109,7 @@ class SourceRuntime:
         self._pressure = pressure
         self._stats = stats
         self._should_stop = should_stop
+        self._is_paused = is_paused
         self._read = read
         self._asker = Asker(source)
         self._asked: Future[Answer] | None = None
@@ -182,7 +186,7 @@ class SourceRuntime:
             self._take(answer)
         elif self._position is not None and began - self._kept > _KEEP_S:
             self._keep(self._position)
-        elif self._pause.active or self._pressure.holds:
+        elif self._pause.active or self._holds:
             time.sleep(_BEAT_S / 2)
             self._gauges.spent("paused", began)
         elif (wait := self._due - began) > 0:
@@ -190,6 +194,10 @@ class SourceRuntime:
             self._gauges.spent("idle", began)
         else:
             self._ask()
+
+    @property
+    def _holds(self) -> bool:
+        return self._pressure.holds or self._is_paused()
 
     def _ask(self) -> None:
         self._asked_at = time.monotonic()
@@ -211,7 +219,7 @@ class SourceRuntime:
         crashpoint(Point.PAGED)
         if page.more:
             self._due = 0.0
-        if self._due <= time.monotonic() and not self._pressure.holds and not self._should_stop():
+        if self._due <= time.monotonic() and not self._holds and not self._should_stop():
             self._ask()
         began = time.monotonic()
         self._commit(page)

@@ -71,6 +71,7 @@ class TableRuntime:
         envelope: Envelope,
         stats: Child,
         should_stop: Callable[[], bool],
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
         names = Names(config)
         self._settings = config.worker(worker_type)
@@ -80,6 +81,7 @@ class TableRuntime:
         self._envelope = envelope
         self._stats = stats
         self._should_stop = should_stop
+        self._is_paused = is_paused
         self._buffer = Buffer()
         self._pause = Pause(config.retry, stats)
         self._breaker = DlqBreaker(config.breaker, stats)
@@ -141,9 +143,7 @@ class TableRuntime:
             self._buffer.add(records)
         if self._due(polled):
             self._flush()
-        self._gauges.spent(
-            "paused" if self._pause.active or self._breaker.tripped else "idle", polled - began
-        )
+        self._gauges.spent("paused" if self._closed() else "idle", polled - began)
         self._gauges.spent("commit", time.monotonic() - polled)
         self._gauges.update(self._buffer, self._member, self._next)
 
@@ -153,12 +153,15 @@ class TableRuntime:
             len(self._buffer) >= self._settings.window_records
             or self._buffer.size >= 2 * self._tables.flush_bytes
         )
-        closed = full or self._pause.active or self._breaker.tripped
+        closed = full or self._closed()
         for partition in self._member.partitions:
             if closed:
                 self._member.pause(partition)
             else:
                 self._member.resume(partition)
+
+    def _closed(self) -> bool:
+        return self._pause.active or self._breaker.tripped or self._is_paused()
 
     def _due(self, now: float) -> bool:
         if not len(self._buffer) or self._pause.active:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelined.config import tree
+from pipelined.config.leaves import built
 from pipelined.errors import ConfigError, PipelinedError
 from pipelined.stats.slots import Child, SharedStats
 from pipelined.supervisor.loop import Supervisor, WorkerSpec
@@ -24,18 +25,25 @@ class Panic(BaseException):
 
 
 ORDER = json.loads(sys.argv[1])
-EVENTS = os.open(Path(ORDER["folder"]) / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+FOLDER = Path(ORDER["folder"])
+EVENTS = os.open(FOLDER / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
-def tell(worker: str, index: int, what: str) -> None:
+def tell(worker: str, index: int, what: str, **more: object) -> None:
     line = {"t": time.monotonic(), "worker": worker, "index": index, "what": what, "pid": os.getpid()}
-    os.write(EVENTS, json.dumps(line).encode() + b"\n")
+    os.write(EVENTS, json.dumps(line | more).encode() + b"\n")
 
 
-def entry(worker: str, index: int, stats: SharedStats, should_stop: Callable[[], bool]) -> int:
-    tell(worker, index, "start")
+def entry(
+    config: tree.Config, worker: str, index: int, stats: SharedStats, should_stop: Callable[[], bool]
+) -> int:
+    tell(worker, index, "start", level=config.logs.level)
     child = stats.slot(worker, index).child
     does = ORDER["workers"][worker]
+    if worker == "download" and (FOLDER / "now-wrong").exists():
+        does = {"raises": "config"}
+    if "at_level" in does and config.logs.level != does["at_level"]:
+        does = {}
     if "once" in does and child.generation > 1:
         does = {}
     act(does, child)
@@ -90,20 +98,57 @@ def hang_in_this_function() -> None:
         time.sleep(1)
 
 
+class Reread:
+    """The configuration is what the folder's file ``values`` says: keys to values, as JSON."""
+
+    def check(self, present: tree.Config, wanted: tree.Config | None) -> tree.Config:
+        del present
+        if (FOLDER / "slow").exists():
+            time.sleep(600)
+        if (FOLDER / "broken").exists():
+            raise RuntimeError("a bug of the check")
+        if (FOLDER / "wrong").exists():
+            raise ConfigError(["one thing is wrong", "and another"])
+        return configured() if wanted is None else wanted
+
+    def accepted(self, config: tree.Config) -> None:
+        tell("daemon", 0, "accepted", level=config.logs.level)
+
+
+def configured() -> tree.Config:
+    values = {"state_dir": ORDER["state_dir"], "runtime_dir": ORDER["runtime_dir"]}
+    values |= {f"supervisor.{key}": value for key, value in ORDER["supervisor"].items()}
+    for name, does in ORDER["workers"].items():
+        if name in tree.WORKER_TYPES:
+            section = f"workers.{name.replace('-', '_')}."
+            values[section + "processes"] = does.get("processes", 1)
+            values |= {section + key: does[key] for key in SETTINGS if key in does}
+    if (FOLDER / "values").exists():
+        values |= json.loads((FOLDER / "values").read_text())
+    return built(values)
+
+
+#: What a worker may be ordered to have as its own settings.
+SETTINGS = ("start_s", "hang_s", "drain_s")
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     preload(ORDER.get("modules", ()))
+    config = configured()
     specs = []
     for name, does in ORDER["workers"].items():
-        settings = tree.Worker(**{key: does[key] for key in ("start_s", "hang_s", "drain_s") if key in does})
+        settings = tree.Worker(**{key: does[key] for key in SETTINGS if key in does})
         specs.append(WorkerSpec(name, does.get("processes", 1), settings))
-    config = tree.Config(
-        state_dir=ORDER["state_dir"],
-        runtime_dir=ORDER["runtime_dir"],
-        supervisor=tree.Supervisor(**ORDER["supervisor"]),
+    stats = SharedStats({spec.type: spec.processes for spec in specs}, config.supervisor.max_processes)
+    supervisor = Supervisor(
+        config,
+        specs,
+        entry,
+        stats=stats,
+        on_ready=lambda: tell("daemon", 0, "ready"),
+        revision=Reread(),
     )
-    stats = SharedStats({spec.type: spec.processes for spec in specs})
-    supervisor = Supervisor(config, specs, entry, stats=stats, on_ready=lambda: tell("daemon", 0, "ready"))
     try:
         return supervisor.run()
     except PipelinedError as error:

@@ -85,14 +85,6 @@ def test_a_worker_ignores_ctrl_c_and_its_own_group_is_not_the_terminals(
     assert len(run.events("sink", "end")) == 1
 
 
-def test_a_hang_up_changes_nothing_and_says_so(daemon: Callable[..., Daemon]) -> None:
-    run = daemon({"sink": {}}).start()
-    run.signal(signal.SIGHUP)
-    until(lambda: "SIGHUP changes nothing" in run.log())
-    assert run.worker("sink")["restarts"] == 0
-    assert run.stop() == 0
-
-
 def test_a_stop_while_types_still_start_ends_those_and_starts_no_more(daemon: Callable[..., Daemon]) -> None:
     run = daemon({"source": {}, "stage": {"waits": 0.5}, "sink": {}}).start(until_ready=False)
     run.wait_for("stage", "start")

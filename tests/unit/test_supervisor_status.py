@@ -79,6 +79,7 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
         "lag": 40,
         "says": "stands by: another host does this work",
         "paused": True,
+        "paused_by_operator": False,
         "failures": {"transient": 2},
         "dead_letters": {"poison": 1},
         "source": None,

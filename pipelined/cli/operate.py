@@ -1,0 +1,157 @@
+"""``pipelinectl reload``, ``restart``, ``scale``, ``pause``, ``resume``: changing a daemon while it runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from pipelined.cli.settings import Settings
+from pipelined.config import Config
+from pipelined.config.tree import WORKER_TYPES
+from pipelined.errors import ConfigError, ExitCode, UsageError
+from pipelined.supervisor.protocol import ask
+
+__all__ = ["OPERATIONS", "pause", "reload", "restart", "resume", "scale"]
+
+_POLL_S = 0.05
+#: For the check of a configuration, which asks the brokers.
+_CHECK_S = 40.0
+
+_REFUSED = "refused: the daemon goes on with what it had"
+
+_timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait until it is over; 0: not at all. Without it: as long as the daemon takes.",
+)
+
+
+@click.command()
+@_timeout
+@click.pass_obj
+def reload(settings: Settings, timeout: float | None) -> int:
+    """Have the daemon read its configuration again, as SIGHUP does, and wait for the outcome.
+
+    It reads what it was started with: the same file, environment and settings. The new configuration is
+    checked in whole first; where anything is wrong, all of it is told and nothing changes. Then the workers
+    that it concerns restart, one after the other, each ready before the next. Where one does not come up,
+    everything is put back.
+
+    Exit code 0: taken over, also where nothing has changed; 78: refused; 1: put back, or the daemon stopped
+    meanwhile; 124: not over within the timeout.
+    """
+    return _operate(settings, {"cmd": "reload"}, timeout)
+
+
+@click.command()
+@click.argument("worker_type", metavar="TYPE")
+@_timeout
+@click.pass_obj
+def restart(settings: Settings, worker_type: str, timeout: float | None) -> int:
+    """Restart the workers of TYPE, one after the other: each drains, and is ready before the next.
+
+    Exit code 0: all of them run; 1: one did not come up, and the others were left alone; 124: not over
+    within the timeout.
+
+    \b
+    Example:
+      pipelinectl restart download
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
+    return _operate(settings, {"cmd": "restart", "type": _known(worker_type)}, timeout)
+
+
+@click.command()
+@click.argument("worker_type", metavar="TYPE")
+@click.argument("processes", type=click.IntRange(min=0), metavar="N")
+@_timeout
+@click.pass_obj
+def scale(settings: Settings, worker_type: str, processes: int, timeout: float | None) -> int:
+    """Run N processes of TYPE, until the next reload or start: the configuration then decides again.
+
+    Those that are too many drain and leave their group, so that the others have their partitions at once.
+    There may be supervisor.max_processes of a type.
+
+    Exit codes as of `reload`.
+
+    \b
+    Example:
+      pipelinectl scale download 4
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
+    return _operate(settings, {"cmd": "scale", "type": _known(worker_type), "processes": processes}, timeout)
+
+
+@click.command()
+@click.argument("worker_type", metavar="TYPE")
+@click.pass_obj
+def pause(settings: Settings, worker_type: str) -> None:
+    """Have the workers of TYPE take nothing more: what they have in hand they finish, and they stay ready.
+
+    They keep their partitions, so that no other host does the work. It lasts until `resume TYPE`, or until
+    the daemon ends.
+    """
+    _ask(settings(), {"cmd": "pause", "type": _known(worker_type)})
+    click.echo(f"{worker_type} is paused; `pipelinectl resume {worker_type}` ends that")
+
+
+@click.command()
+@click.argument("worker_type", metavar="TYPE")
+@click.pass_obj
+def resume(settings: Settings, worker_type: str) -> None:
+    """Have the workers of TYPE go on after a `pause`."""
+    _ask(settings(), {"cmd": "resume", "type": _known(worker_type)})
+    click.echo(f"{worker_type} goes on")
+
+
+OPERATIONS = (pause, reload, restart, resume, scale)
+
+
+def _known(worker_type: str) -> str:
+    if worker_type not in WORKER_TYPES:
+        raise UsageError(f"there is no worker type {worker_type!r}; there are {', '.join(WORKER_TYPES)}")
+    return worker_type
+
+
+def _ask(config: Config, request: dict[str, Any]) -> dict[str, Any]:
+    reply = ask(config.runtime_dir, request)
+    if not reply.get("ok"):
+        raise UsageError(f"the daemon refused: {reply.get('error', 'it did not say why')}")
+    return reply
+
+
+def _operate(settings: Settings, request: dict[str, Any], timeout: float | None) -> int:
+    """Ask, wait until it is over, tell the outcome of each worker, and return the exit code."""
+    try:
+        config = settings()
+    except ConfigError as error:
+        raise ConfigError([*error.problems, _REFUSED]) from error
+    operation = _ask(config, request)["operation"]
+    deadline = time.monotonic() + (_patience(config) if timeout is None else timeout)
+    while operation["state"] in {"checking", "applying"}:
+        if time.monotonic() >= deadline:
+            click.echo(f"{operation['what']} is under way; see `pipelinectl status`")
+            return int(ExitCode.OK if timeout == 0 else ExitCode.DRAIN_TIMEOUT)
+        time.sleep(_POLL_S)
+        operation = _ask(config, {"cmd": "operation", "number": operation["number"]})["operation"]
+    for change in operation["changes"]:
+        click.echo(change)
+    for name, outcome in operation["workers"].items():
+        click.echo(f"{name} is {outcome}" if outcome != "left as it was" else f"{name} was {outcome}")
+    if operation["state"] == "done":
+        if not operation["workers"]:
+            click.echo("taken over; nobody had to restart" if operation["changes"] else "nothing has changed")
+        return int(ExitCode.OK)
+    if operation["state"] == "refused":
+        raise ConfigError([*operation["problems"], _REFUSED])
+    ends = {"failed": "put back", "abandoned": "abandoned"}
+    for problem in operation["problems"]:
+        click.echo(f"error: {problem}", err=True)
+    click.echo(f"error: {operation['what']} was {ends.get(operation['state'], operation['state'])}", err=True)
+    return int(ExitCode.FAILED)
+
+
+def _patience(config: Config) -> float:
+    workers = [config.worker(worker_type) for worker_type in WORKER_TYPES]
+    return _CHECK_S + sum((each.drain_s + each.start_s + 10) * max(1, each.processes) for each in workers)

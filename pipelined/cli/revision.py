@@ -1,0 +1,51 @@
+"""How a running daemon reads its configuration again: from where it had it, and judged in whole."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelined.config import Config, checks, load
+from pipelined.errors import ConfigError, UnavailableError
+from pipelined.logs.setup import setup
+
+__all__ = ["Sources"]
+
+_logger = logging.getLogger("pipelined.supervisor")
+
+_BROKERS_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The file and the command line's settings of this daemon; its environment is what it was."""
+
+    file: Path | None
+    overrides: tuple[str, ...]
+
+    def check(self, present: Config, wanted: Config | None) -> Config:
+        """``wanted``, or what the sources say now. Raises ConfigError with every problem of it.
+
+        Brokers that do not answer are a reason to refuse only what is new to them. Speaks to Kafka: for a
+        child of the daemon, never for itself.
+        """
+        config = load(self.file, self.overrides).config if wanted is None else wanted
+        problems = [problem.text for check in (checks.run, checks.run_here) for problem in check(config)]
+        if problems:
+            raise ConfigError(problems)
+        from pipelined.kafka import limits, topics
+
+        try:
+            topics.check(config, timeout=_BROKERS_S)
+            limits.check(config, timeout=_BROKERS_S)
+        except UnavailableError as error:
+            if (config.kafka, config.topics) != (present.kafka, present.topics):
+                msg = f"the brokers do not answer, so that the new settings cannot be tried: {error}"
+                raise UnavailableError(msg) from error
+            _logger.warning("%s; going on all the same, the workers wait", error)
+        return config
+
+    def accepted(self, config: Config) -> None:
+        """The daemon's own log follows at once."""
+        setup(config.logs, worker="supervisor", index=0)

@@ -1,0 +1,90 @@
+"""What differs between two configurations, and which worker types have to begin anew because of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pipelined.config.leaves import leaves
+from pipelined.config.tree import Config
+from pipelined.config.values import written
+
+__all__ = ["AT_ONCE", "DAEMON", "NEEDS", "Change", "changes", "claimed", "fixed", "matches", "touches"]
+
+#: The patience of a group is that of the supervisor with any of its workers.
+_KAFKA = ("kafka", "topics", "retry", "logs", "workers.*.hang_s", "workers.*.start_s")
+
+#: What each worker type looks at beside its own section ``workers.<type>``: sections, or single keys.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "eventhouse-poller": (*_KAFKA, "sources", "eventhouse"),
+    "eventhub-reader": (*_KAFKA, "sources", "eventhub"),
+    "event-ingester": (*_KAFKA, "breaker", "ingest", "urls"),
+    "event-writer": (*_KAFKA, "breaker", "tables"),
+    "retry-scheduler": (*_KAFKA, "breaker"),
+    "download": (*_KAFKA, "breaker", "cache_dir", "cache_hours", "download", "files", "urls"),
+    "upload": (*_KAFKA, "breaker", "cache_dir", "upload"),
+    "result-processor": (*_KAFKA, "breaker", "tables"),
+    "table-maintenance": ("logs", "tables"),
+    "endpoint": ("logs", "endpoint", "workers.*.hang_s", "cache_dir", "upload.url", "tables.url"),
+}
+#: What no worker can take over while the others still have the old value: the names by which they know
+#: each other, and what the parent has made for its whole life.
+DAEMON: tuple[str, ...] = (
+    "domain",
+    "state_dir",
+    "runtime_dir",
+    "kafka.host",
+    "topics.*.name",
+    "supervisor.max_processes",
+)
+#: What the parent alone looks at, and takes over without restarting anybody.
+AT_ONCE: tuple[str, ...] = (
+    "supervisor",
+    "workers.*.processes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key with another value; both as TOML writes them. A secret is its reference."""
+
+    path: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.old} → {self.new}"
+
+
+def changes(old: Config, new: Config) -> list[Change]:
+    """Every key whose value differs, in the order of its declaration."""
+    return [
+        Change(before.path, written(before.default), written(after.default))
+        for before, after in zip(leaves(old), leaves(new), strict=True)
+        if before.default != after.default
+    ]
+
+
+def fixed(differing: Iterable[Change]) -> list[Change]:
+    """Those that only a restart of the whole daemon can bring about."""
+    return [change for change in differing if matches(change.path, DAEMON)]
+
+
+def touches(differing: Iterable[Change], worker_type: str) -> bool:
+    """Whether a worker of that type has to begin anew."""
+    return any(worker_type in claimed(change.path) for change in differing)
+
+
+def claimed(path: str) -> set[str]:
+    """The worker types that look at a key."""
+    return {worker_type for worker_type, sections in NEEDS.items() if matches(path, sections)} | {
+        worker_type
+        for worker_type in NEEDS
+        if path.startswith(f"workers.{worker_type.replace('-', '_')}.") and not matches(path, AT_ONCE)
+    }
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """Whether a key is one of ``patterns``, or lies in one: names with * for any of a kind."""
+    return any(path.startswith(pattern + ".") or fnmatchcase(path, pattern) for pattern in patterns)

@@ -1,0 +1,114 @@
+"""The second page of a worker's slot: what the supervisor knows of the worker, and wants of it."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["CHANGES", "Parent", "WorkerState"]
+
+#: The word of the header that counts how often a place was taken or given up.
+CHANGES = 3
+
+
+class WorkerState(enum.IntEnum):
+    """The states of a worker, as supervisord names them."""
+
+    STOPPED = 0
+    STARTING = 1
+    RUNNING = 2
+    STOPPING = 3
+    BACKOFF = 4
+    EXITED = 5
+    FATAL = 6
+
+
+class Parent:
+    """The page that the supervisor writes: what it knows of the worker."""
+
+    def __init__(self, page: memoryview, header: memoryview) -> None:
+        self._words = page.cast("Q")
+        self._floats = page.cast("d")
+        self._header = header
+
+    def occupy(self) -> None:
+        """There is a worker of this type and index from now on."""
+        self._words[7] = 1
+        self._header[CHANGES] += 1
+
+    def vacate(self) -> None:
+        """There is none any more, nor an operator's wish for it."""
+        self.pause(False)
+        self._words[7] = 0
+        self._header[CHANGES] += 1
+
+    @property
+    def occupied(self) -> bool:
+        """Whether there is such a worker."""
+        return self._words[7] == 1
+
+    def pause(self, paused: bool) -> None:
+        """Tell the worker whether it is to take no more work, for as long as an operator wants it so."""
+        self._words[8] = paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator wants it to take no more work."""
+        return self._words[8] == 1
+
+    def write(
+        self,
+        *,
+        state: WorkerState,
+        pid: int,
+        restarts: int,
+        last_exit: int,
+        since: float,
+        next_try: float,
+    ) -> None:
+        """Tell the state; ``last_exit`` is an exit code, or minus the signal; times are epoch seconds."""
+        self._words[0] = state
+        self._words[1] = pid
+        self._words[2] = restarts
+        self._words[3] = last_exit & 0xFFFF
+        self._floats[4] = since
+        self._floats[5] = next_try
+
+    def leave(self, leaving: bool) -> None:
+        """Tell the worker, before it is told to stop, whether it stops for good and leaves its group."""
+        self._words[6] = leaving
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the worker leaves its group when it stops."""
+        return self._words[6] == 1
+
+    @property
+    def state(self) -> WorkerState:
+        """The worker's state."""
+        return WorkerState(self._words[0])
+
+    @property
+    def pid(self) -> int:
+        """Its process, 0 where it has none."""
+        return self._words[1]
+
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted after a crash."""
+        return self._words[2]
+
+    @property
+    def last_exit(self) -> int:
+        """Its last exit code, or minus the signal that ended it."""
+        value = self._words[3]
+        return value - 0x10000 if value & 0x8000 else value
+
+    @property
+    def since(self) -> float:
+        """When it came into this state, epoch seconds."""
+        return self._floats[4]
+
+    @property
+    def next_try(self) -> float:
+        """When it is started again, epoch seconds; 0 where it is not."""
+        return self._floats[5]
