@@ -12,6 +12,7 @@ from pipelined.cli.errors import main_wrapper
 from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
 from pipelined.cli.members import members
+from pipelined.cli.operate import OPERATIONS
 from pipelined.cli.settings import config_options
 from pipelined.cli.sources import sources
 from pipelined.cli.tables import tables
@@ -27,7 +28,10 @@ def pipelinectl() -> None:
     """Operate pipelined: the daemon, its topics, its tables, its configuration, its books."""
 
 
-for command in (backfill, config, ledger, load, members, sources, start, status, stop, tables, topics):
+for command in (
+    *(backfill, config, ledger, load, members, sources, start, status, stop, tables, topics),
+    *OPERATIONS,
+):
     pipelinectl.add_command(command)
 
 main = main_wrapper(pipelinectl)
