@@ -40,9 +40,9 @@ def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Resul
     most: list[float] = []
     big_most: list[float] = []
     with Cluster(sasl=True) as hub:
-        _fill(hub, "claims", (value for _, value in Events("http://127.0.0.1:1").range(count)))
+        _fill(hub, "claims", Events("http://127.0.0.1:1").range(count))
         note = b"x" * _BIG
-        _fill(hub, "big", (b'{"traceId":"%d","note":"%b"}' % (n, note) for n in range(count // 100)))
+        _fill(hub, "big", ((b"", b'{"traceId":"%d","note":"%b"}' % (n, note)) for n in range(count // 100)))
         for _ in range(repetitions):
             for mode, of_mode, cpu_of_mode in (("source", rates, cpu), ("bare", bare_rates, bare_cpu)):
                 commits = run_bare("bare_hub", _config(ground, folder, hub), mode, count)["commits"]
@@ -94,8 +94,8 @@ page_records = {page}
     )
 
 
-def _fill(hub: Cluster, topic: str, values: Iterable[bytes]) -> None:
-    """Put values on a new topic, evenly."""
+def _fill(hub: Cluster, topic: str, messages: Iterable[tuple[bytes, bytes]]) -> None:
+    """Put keys and values on a new topic, evenly."""
     admin = AdminClient({"bootstrap.servers": hub.bootstrap})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
     producer = Producer(
@@ -107,10 +107,10 @@ def _fill(hub: Cluster, topic: str, values: Iterable[bytes]) -> None:
             "queue.buffering.max.messages": 1_000_000,
         }
     )
-    for number, value in enumerate(values):
+    for number, (key, value) in enumerate(messages):
         while True:
             try:
-                producer.produce(topic, value, b"key-%d" % number, partition=number % PARTITIONS)
+                producer.produce(topic, value, key, partition=number % PARTITIONS)
                 break
             except BufferError:
                 producer.poll(0.1)

@@ -29,7 +29,7 @@ __all__ = [
 #: Room for the reason headers that a dead letter carries beside the original bytes.
 HEADER_ROOM = 65536
 #: What the Event Hub's consumer fetches ahead, at most.
-HUB_QUEUE_KBYTES = 8192
+HUB_QUEUE_KBYTES = 2048
 #: What the supervisor gives a hung worker to write its stacks, and some more.
 _ABORT_S = 10.0
 #: librdkafka takes no more than a day.
@@ -239,9 +239,10 @@ def hub_consumer_settings(config: Config, login: Settings) -> Settings:
             "max.poll.interval.ms": round(_MOST_PATIENCE_S * 1000),
             "session.timeout.ms": 1_000,
             "heartbeat.interval.ms": 300,
-            # Two pages, what is fetched ahead, and what is being sent make up the memory of a reader.
+            # Two pages, what is fetched ahead and unpacked, and what is being sent make up the memory of a
+            # reader. A message that is larger comes all the same, alone.
             "queued.max.messages.kbytes": min(HUB_QUEUE_KBYTES, config.kafka.fetch_queue_kbytes),
-            "fetch.message.max.bytes": 1 << 20,
-            "fetch.max.bytes": 4 << 20,
+            "fetch.message.max.bytes": 128 << 10,
+            "fetch.max.bytes": 1 << 20,
         }
     )

@@ -24,7 +24,7 @@ __all__ = ["EventhubSource"]
 _logger = logging.getLogger("pipelined.sources")
 
 #: A page ends at so many bytes: two of them, and what is fetched ahead, make up a reader's memory.
-_PAGE_BYTES = 6 << 20
+_PAGE_BYTES = 5 << 20
 #: So many messages are taken from the client at once.
 _CHUNK = 500
 #: While more is known to be waiting, a page waits for it so long to be full.

@@ -71,6 +71,15 @@ def test_the_event_hub_user_has_the_connection_string_as_its_password() -> None:
     assert login.endswith('required user_$ConnectionString="Endpoint=sb://localhost/;SharedAccessKey=a+/=";')
 
 
+def test_clients_may_log_in_with_a_token_and_be_sent_elsewhere() -> None:
+    sasl = Sasl(Certificate(Path("/k"), "s", Path("/ca")), "c", told_port=99)
+    properties = server_properties(0, THREE[:1], Path("/data"), sasl)
+    assert properties["sasl.enabled.mechanisms"] == "PLAIN,OAUTHBEARER"
+    assert "OAuthBearerLoginModule" in properties["listener.name.sasl_ssl.oauthbearer.sasl.jaas.config"]
+    assert properties["advertised.listeners"].endswith("SASL_SSL://127.0.0.1:99")
+    assert "SASL_SSL://127.0.0.1:23" in properties["listeners"]
+
+
 def test_the_command_keeps_its_scraps_in_the_nodes_folder(tmp_path: Path) -> None:
     main = ["kafka.Kafka", "x"]
     command = java_command(
