@@ -96,7 +96,8 @@ class Supervisor:
             self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
             log.info("the supervisor (pid %d) starts %d workers", self._pid, len(self.workers))
             while not self._advance():
-                self._notify.follow(self._state(), self._specs, self.workers)
+                state = "reloading" if self._operations.reloading else self._state()
+                self._notify.follow(state, self._fleet.specs, self.workers)
                 for key, mask in self._selector.select(self._timers.wait()):
                     key.data(mask)
                 self._timers.run()

@@ -77,7 +77,7 @@ class Notify:
                 self._address = "\0" + self._address[1:]
 
     def follow(self, state: str, specs: Sequence[WorkerSpec], workers: Sequence[Worker]) -> None:
-        """Tell what has changed: ``state`` is the daemon's, in the word of its status.
+        """Tell what has changed: ``state`` is the daemon's, in the word of its status, or "reloading".
 
         To be called at each turn of the supervisor's loop: that it turns is what the watchdog is for.
         """
@@ -90,6 +90,9 @@ class Notify:
             self._state, self._since = state, now
             if state == "stopping":
                 self._queue.append("STOPPING=1")
+            elif state == "reloading":
+                self._ready = False
+                self._queue.append(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         if not self._ready and (
             state not in _PASSING or (state == "starting" and now - self._since >= _READY_AT_LATEST_S)
         ):
@@ -110,14 +113,6 @@ class Notify:
         self._flush()
         if lines and not self._queue:
             self._tell("\n".join(lines))
-
-    def reloading(self) -> None:
-        """A reload begins; READY follows with the next ``follow`` of another state than "reloading"."""
-        if self._socket is not None:
-            self._queue.append(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            self._flush()
-            self._ready = False
-            self._next_tick = 0.0
 
     def forget(self) -> None:
         """Close the descriptor, as a child does."""

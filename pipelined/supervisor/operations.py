@@ -79,6 +79,11 @@ class Operations:
         """Whether workers are being changed: one that does not come up is no reason to end then."""
         return self._rollout is not None
 
+    @property
+    def reloading(self) -> bool:
+        """Whether a new configuration is being checked or taken over."""
+        return not self._last.over and self._last.what.startswith("reload")
+
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what ``request`` asks for; UsageError where that is nothing, or not now."""
         match request:

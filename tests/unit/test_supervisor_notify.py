@@ -85,7 +85,6 @@ def test_without_its_socket_systemd_is_told_nothing_and_nothing_fails() -> None:
     stats, timers = SharedStats({"download": 1}), Timers()
     notify = Notify(stats, timers, {})
     notify.follow("running", SPECS, [])
-    notify.reloading()
     notify.forget()
     assert timers.wait() is None, "it does not even wake the loop"
 
@@ -169,12 +168,12 @@ def test_a_drain_beyond_all_deadlines_gets_no_more_time(systemd: Systemd) -> Non
 def test_a_reload_is_told_with_its_time_and_ends_with_ready(systemd: Systemd) -> None:
     systemd.follow("running")
     before = time.monotonic_ns() // 1000
-    systemd.notify.reloading()
-    word, stamp = systemd.received()
+    word, stamp, _, status = systemd.follow("reloading")
     assert word == "RELOADING=1"
     assert before <= int(stamp.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+    assert status == "STATUS=reloading: 3 workers"
     assert "READY=1" not in systemd.follow("reloading")
-    assert "READY=1" in systemd.follow("running")
+    assert systemd.follow("running")[:2] == ["READY=1", "STATUS=running: 3 workers"]
 
 
 def test_the_watchdog_is_fed_at_a_third_of_its_time(systemd: Systemd) -> None:
@@ -225,7 +224,7 @@ def test_what_a_full_socket_did_not_take_is_told_later_in_order(systemd: Systemd
                 break
     begun = time.monotonic()
     systemd.notify.follow("running", SPECS, systemd.workers)
-    systemd.notify.reloading()
+    systemd.notify.follow("reloading", SPECS, systemd.workers)
     assert time.monotonic() - begun < 1, "it does not wait"
     assert systemd.received() == ["x"] * stuffed
     told = systemd.follow("running")
