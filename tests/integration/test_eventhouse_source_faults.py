@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eventhouse_table import REAL_URL, Poller, Table, events, polling, raised
 
+from eventhouse_table import REAL_URL, Poller, Table, events, polling, raised
 from pipelined.config.auth import Auth
 from pipelined.errors import (
     AuthError,
