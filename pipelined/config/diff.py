@@ -42,6 +42,7 @@ DAEMON: tuple[str, ...] = (
 AT_ONCE: tuple[str, ...] = (
     "supervisor",
     "workers.*.processes",
+    "workers.*.memory_mb",
 )
 
 

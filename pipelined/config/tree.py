@@ -66,6 +66,13 @@ class Worker:
         low=1,
     )
     drain_s: float = key(25.0, "Time to finish what is in hand when told to stop.", unit="seconds", low=0.1)
+    memory_mb: int = key(
+        0,
+        "Resident memory of one process above which it drains and is restarted; 0: no limit. What the "
+        "processes share, some 60 MB, counts for each.",
+        unit="MB",
+        low=0,
+    )
     stuck_s: float = key(
         0.0,
         "For download and upload: a record that has held up the first offset of its partition for so long "

@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from pipelined.errors import ExitCode
 from pipelined.supervisor.child import BLOCKED
 
 __all__ = ["Process"]
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Process:
@@ -61,6 +64,14 @@ class Process:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.close(death_pipe)
         return cls(pid, pidfd, life)
+
+    def memory_mb(self) -> float:
+        """Its resident memory; 0 where it has ended."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        except (OSError, IndexError):
+            return 0.0
+        return int(pages) * _PAGE / 1e6
 
     def terminate(self) -> None:
         """Ask it to drain and to end."""

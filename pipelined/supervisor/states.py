@@ -21,6 +21,7 @@ log = logging.getLogger("pipelined.supervisor")
 
 _ABORT_S = 5.0  # from SIGABRT, which writes the stacks, to SIGKILL
 _REMIND_S = 10.0  # a process that outlives SIGKILL waits in the kernel: all we can do is say so
+_MEMORY_S = 2.0  # between two looks at its memory
 _LEVELS = {WorkerState.BACKOFF: logging.WARNING, WorkerState.FATAL: logging.ERROR}
 
 
@@ -137,6 +138,7 @@ class Worker:
         self.config = config
         self._settings = settings
         self._backoff.adopt(config.supervisor)
+        self._watch_memory()
 
     def kill(self, why: str) -> None:
         """End its process now, for ``why``; it is restarted if it is wanted."""
@@ -190,6 +192,7 @@ class Worker:
             self._healthy_since = now
             self._enter(WorkerState.RUNNING, self._running)
             self._look_for_beat()
+            self._watch_memory()
         elif silent >= self._settings.start_s:
             self._abort(f"no sign of it for {silent:.1f} s while it started")
         else:
@@ -202,6 +205,25 @@ class Worker:
             self._abort(f"hung: no sign of its work loop for {age:.1f} s")
         else:
             self._timers.set(self, limit - age, self._look_for_beat)
+
+    def _watch_memory(self) -> None:
+        if self._settings.memory_mb and self.state is WorkerState.RUNNING:
+            self._timers.set((self, "memory"), _MEMORY_S, self._look_at_memory)
+        else:
+            self._timers.cancel((self, "memory"))
+
+    def _look_at_memory(self) -> None:
+        """One that has too much drains first; then it is restarted with the back-off of one that crashed."""
+        limit = self._settings.memory_mb
+        if self.state is WorkerState.RUNNING and self.process is not None:
+            used = self.process.memory_mb()
+            if used > limit:
+                self._trouble = f"drained, because it used {used:.0f} MB of its {limit} (memory_mb)"
+                self.process.terminate()
+                why = f"uses {used:.0f} MB, more than its {limit} (memory_mb): drains"
+                self._enter(WorkerState.STOPPING, why, level=logging.WARNING)
+                self._timers.set(self, self._settings.drain_s, self._drain_is_over)
+        self._watch_memory()
 
     def _abort(self, why: str) -> None:
         assert self.process is not None

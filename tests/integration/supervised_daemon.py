@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,9 @@ class Panic(BaseException):
 ORDER = json.loads(sys.argv[1])
 FOLDER = Path(ORDER["folder"])
 EVENTS = os.open(FOLDER / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+EATEN: list[bytes] = []
 
 
 def tell(worker: str, index: int, what: str, **more: object) -> None:
@@ -53,6 +58,9 @@ def entry(
     lives_until = time.monotonic() + does.get("lives", 1e9)
     while not should_stop() and time.monotonic() < lives_until:
         child.beat()
+        if "ignores_abort" in does:
+            faulthandler.disable()
+            signal.signal(signal.SIGABRT, signal.SIG_IGN)
         if "hangs" in does:
             hang_in_this_function()
         time.sleep(0.005)
@@ -67,6 +75,8 @@ def entry(
 
 def act(does: dict[str, object], child: Child) -> None:
     """What goes before being ready."""
+    if "eats_mb" in does:
+        EATEN.append(b"x" * (1_000_000 * int(str(does["eats_mb"]))))
     if "waits" in does:
         time.sleep(float(str(does["waits"])))
     if "waits_with_signs" in does:
@@ -92,7 +102,12 @@ def act(does: dict[str, object], child: Child) -> None:
             pass
 
 
+def wait_in_another_thread() -> None:
+    time.sleep(600)
+
+
 def hang_in_this_function() -> None:
+    threading.Thread(target=wait_in_another_thread, daemon=True).start()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(1)
@@ -129,7 +144,7 @@ def configured() -> tree.Config:
 
 
 #: What a worker may be ordered to have as its own settings.
-SETTINGS = ("start_s", "hang_s", "drain_s")
+SETTINGS = ("start_s", "hang_s", "drain_s", "memory_mb")
 
 
 def main() -> int:

@@ -143,6 +143,7 @@ def test_a_hung_worker_leaves_its_stacks_in_the_log_and_is_restarted(daemon: Cal
     run.wait_for("sink", "ready", 2)
     assert run.until_state("sink", "RUNNING")["last_exit"] == "killed by SIGABRT"
     assert "hang_in_this_function" in run.log()
+    assert "wait_in_another_thread" in run.log(), "of every thread"
     assert "hung: no sign of its work loop for 1.0 s" in run.log()
 
 
@@ -172,3 +173,46 @@ def test_a_worker_stopped_from_outside_counts_as_hung(daemon: Callable[..., Daem
     os.kill(run.events("sink", "start")[0]["pid"], signal.SIGSTOP)
     run.wait_for("sink", "ready", 2)
     assert run.until_state("sink", "RUNNING")["restarts"] == 1
+
+
+def test_a_worker_that_uses_too_much_memory_drains_and_is_restarted(daemon: Callable[..., Daemon]) -> None:
+    eater = {"eats_mb": 300, "once": True, "memory_mb": 200, "drains": 0.2}
+    run = daemon({"source": {}, "sink": eater}).start()
+    run.wait_for("sink", "ready", 2)
+    run.until_state("sink", "RUNNING")
+    assert "MB, more than its 200 (memory_mb): drains" in run.log()
+    assert "MB of its 200 (memory_mb); exit 0: done" in run.log()
+    assert [event["what"] for event in run.events("sink")] == [
+        "start",
+        "ready",
+        "stop",
+        "end",
+        "start",
+        "ready",
+    ]
+    assert run.worker("sink")["restarts"] == 1
+    assert run.worker("source")["restarts"] == 0
+
+
+def test_a_worker_that_always_uses_too_much_memory_waits_longer_each_time_and_is_given_up(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon(
+        {"source": {}, "sink": {"eats_mb": 300, "memory_mb": 200}}, supervisor={"max_restarts": 1}
+    ).start()
+    worker = run.until_state("sink", "FATAL")
+    assert "given up after too many restarts" in worker["reason"]
+    assert "memory_mb" in worker["reason"]
+
+
+def test_a_stop_while_a_worker_drains_for_its_memory_is_a_clean_stop(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"sink": {"eats_mb": 300, "memory_mb": 200, "drains": 0.5}}).start()
+    run.wait_for("sink", "stop")
+    assert run.stop() == 0
+    assert len(run.events("sink", "start")) == 1
+
+
+def test_a_worker_that_hangs_even_on_abort_is_killed(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"sink": {"hangs": True, "ignores_abort": True, "once": True, "hang_s": 1.0}}).start()
+    run.wait_for("sink", "ready", 2)
+    assert run.until_state("sink", "RUNNING")["last_exit"] == "killed by SIGKILL"

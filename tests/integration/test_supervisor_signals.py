@@ -73,6 +73,29 @@ def test_ctrl_c_to_the_whole_group_is_one_clean_stop(daemon: Callable[..., Daemo
     assert [event["worker"] for event in run.events(what="end")] == ["source", "sink"]
 
 
+def test_a_kill_of_parent_and_workers_at_once_is_one_clean_stop(daemon: Callable[..., Daemon]) -> None:
+    run = daemon(FLOW | {"source": {"drains": 0.3}}).start()
+    # As systemd's KillMode=control-group does, or an operator with `pkill`: the workers may be told first.
+    for pid in sorted(run.pids(), reverse=True):
+        os.kill(pid, signal.SIGTERM)
+    run.signal(signal.SIGTERM)
+    assert run.end() == 0
+    assert not any(map(is_alive, run.pids()))
+    assert len(run.events(what="start")) - len(run.events(what="end")) == 0, "each one drained"
+
+
+def test_a_second_signal_while_types_still_start_kills_those(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {}, "sink": {"waits": 60}}).start(until_ready=False)
+    run.wait_for("sink", "start")
+    run.signal(signal.SIGTERM)
+    signal_when_it_counts(run, signal.SIGTERM)
+    second = time.monotonic()
+    assert run.end() == 128 + signal.SIGTERM
+    assert time.monotonic() - second < 8
+    assert run.events("source") == []
+    assert not any(map(is_alive, run.pids()))
+
+
 def test_a_worker_ignores_ctrl_c_and_its_own_group_is_not_the_terminals(
     daemon: Callable[..., Daemon],
 ) -> None:
