@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
+from pipelined.cli.service import start_service
 from pipelined.cli.settings import Settings
+from pipelined.cli.units import installed_for
 from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
 from pipelined.errors import AlreadyRunningError, ExitCode, PipelinedError, UsageError
@@ -92,7 +94,10 @@ def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: floa
 @_timeout
 @click.pass_obj
 def start(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
-    """Start the daemon in the background, or the workers of one TYPE, also after it was given up.
+    """Start the daemon, or the workers of one TYPE, also after it was given up.
+
+    Where a service is installed for this configuration (`pipelinectl service install`), systemd starts it;
+    else it runs in the background, its log in `pipelined.log` of the state folder.
 
     Exit code 0 once it is running; 1 where some worker does not come up; 73 where the daemon runs
     already; else the code with which it ended, its last log lines shown.
@@ -104,7 +109,17 @@ def start(settings: Settings, worker_type: str | None, timeout: float | None) ->
         return _wait_for_type(config, worker_type, "start", seconds)
     if timeout is None:
         timeout = sum(config.worker(each).start_s for each in WORKER_TYPES) + 30
+    if (installed := installed_for(settings.file)) is not None:
+        if settings.overrides:
+            raise UsageError(f"the service {installed} takes no --set: write it to the configuration")
+        if (pid := holder(config.state_dir)) is not None:
+            raise AlreadyRunningError(_running_already(pid))
+        return start_service(installed, timeout)
     return start_daemon(config, run_command(settings), timeout)
+
+
+def _running_already(pid: int) -> str:
+    return f"the daemon runs already (pid {pid}); see `pipelinectl status`"
 
 
 def run_command(settings: Settings) -> list[str]:
@@ -122,7 +137,7 @@ def start_daemon(config: Config, command: Sequence[str], timeout: float) -> int:
     `pipelinectl start`. Raises AlreadyRunningError where a daemon has this state folder.
     """
     if (pid := holder(config.state_dir)) is not None:
-        raise AlreadyRunningError(f"the daemon runs already (pid {pid}); see `pipelinectl status`")
+        raise AlreadyRunningError(_running_already(pid))
     log = Path(config.state_dir) / "pipelined.log"
     log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     with log.open("ab") as output:

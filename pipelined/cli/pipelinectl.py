@@ -13,6 +13,7 @@ from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
 from pipelined.cli.members import members
 from pipelined.cli.operate import OPERATIONS
+from pipelined.cli.service import service
 from pipelined.cli.settings import config_options
 from pipelined.cli.sources import sources
 from pipelined.cli.tables import tables
@@ -29,7 +30,7 @@ def pipelinectl() -> None:
 
 
 for command in (
-    *(backfill, config, ledger, load, members, sources, start, status, stop, tables, topics),
+    *(backfill, config, ledger, load, members, service, sources, start, status, stop, tables, topics),
     *OPERATIONS,
 ):
     pipelinectl.add_command(command)
