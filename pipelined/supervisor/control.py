@@ -20,7 +20,12 @@ __all__ = ["Control"]
 log = logging.getLogger("pipelined.supervisor")
 
 _IDLE_S = 5.0
-_MOST_CONNECTIONS = 32
+_MOST_CONNECTIONS = 64
+#: While no more fit, one that says nothing whole for so long makes room.
+_CROWDED_S = 1.0
+#: What a peer may still send after its last reply: a reply to one that is cut off while it sends is lost.
+_MOST_IGNORED = 64 * 1024 * 1024
+_CHUNK = 65536
 _MOST_WAITING = 128
 _SO_PEERGROUPS = 59  # Linux 4.13; the socket module has no name for it
 _GROUPS_BYTES = 1024  # the most that getsockopt() takes: 256 groups
@@ -30,7 +35,9 @@ class Control:
     """Listens on ``control.sock`` in the runtime folder, for root, the daemon's user and its group.
 
     ``answer`` gets each request and returns the reply; a UsageError of it is the reply's error. A
-    connection may send many requests; one that says nothing whole for 5 s is closed.
+    connection may send many requests; they are answered one at a turn of the loop, so that nobody who asks
+    much holds up the others. One that says nothing whole for 5 s is told so and closed, sooner while many
+    wait.
     """
 
     def __init__(
@@ -122,6 +129,8 @@ class Control:
         self.connections.add(_Connection(self, peer, may_control=_may_control(peer)))
         if len(self.connections) >= _MOST_CONNECTIONS:
             self._stop_listening()  # the others wait in the kernel's queue
+            for connection in self.connections:
+                connection.hurry()
 
     def closed(self, connection: _Connection) -> None:
         """A connection is no more: there is room for another."""
@@ -149,13 +158,30 @@ class _Connection:
         self._control = control
         self._inbox = bytearray()
         self._outbox = bytearray()
-        self._last = False  # nothing more is read; closed when the outbox is empty
+        self._last = False  # nothing more is served; closed when the outbox is empty and the peer is through
+        self._ignored = 0
+        self._shut = False  # the peer is through, or has to be
+        self._hurried = False
         control.selector.register(peer, selectors.EVENT_READ, self._ready)
-        control.timers.set(self, _IDLE_S, self.close)
+        control.timers.set(self, _IDLE_S, self._waited_enough)
+
+    def hurry(self) -> None:
+        """Others wait: there is less time to say something."""
+        if not self._hurried:
+            self._hurried = True
+            self._control.timers.set(self, _CROWDED_S, self._waited_enough)
+
+    def _waited_enough(self) -> None:
+        if not self._last and not self._outbox:
+            with contextlib.suppress(OSError):
+                why = "no whole request came in time; the connection is closed"
+                self.socket.send(pack({"ok": False, "error": why}))
+        self.close()
 
     def close(self) -> None:
         """Hang up."""
         self._control.timers.cancel(self)
+        self._control.timers.cancel((self, "next"))
         self._control.selector.unregister(self.socket)
         self.socket.close()
         self._control.closed(self)
@@ -163,9 +189,14 @@ class _Connection:
     def _ready(self, mask: int) -> None:
         try:
             if mask & selectors.EVENT_READ:
-                received = self.socket.recv(MOST_REQUEST)
-                self._inbox += received
-                self._last = not received
+                received = self.socket.recv(_CHUNK if self._last else MOST_REQUEST)
+                if not received:
+                    self._shut = True
+                elif self._last:
+                    self._ignored += len(received)
+                    self._shut = self._ignored > _MOST_IGNORED
+                else:
+                    self._inbox += received
         except BlockingIOError:
             return
         except OSError as error:
@@ -174,31 +205,42 @@ class _Connection:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Answer what has come, one request after the other: the next once the last reply is taken."""
-        while True:
-            try:
-                if self._outbox:
-                    del self._outbox[: self.socket.send(self._outbox)]
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._broke(error)
-                return
-            if self._outbox:
-                self._control.selector.modify(self.socket, selectors.EVENT_WRITE, self._ready)
-                return
-            if self._last:
-                self.close()
-                return
+        """Answer one request of what has come, if the last reply is taken; the next one in the next turn."""
+        if not self._outbox and not self._last:
             line, end, rest = self._inbox.partition(b"\n")
             if len(line) > MOST_REQUEST:
                 self._reject(f"a request has at most {MOST_REQUEST} bytes")
             elif end:
                 self._inbox = rest
                 self._serve(bytes(line))
-            else:
-                self._control.selector.modify(self.socket, selectors.EVENT_READ, self._ready)
-                return
+            elif self._shut and line:
+                self._reject("the request is not whole: its line has no end")
+            elif self._shut:
+                self._last = True
+        try:
+            if self._outbox:
+                del self._outbox[: self.socket.send(self._outbox)]
+            if self._last and not self._outbox and not self._shut:
+                self.socket.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._broke(error)
+            return
+        self._wait()
+
+    def _wait(self) -> None:
+        """For whatever has to come next."""
+        if self._outbox:
+            self._control.selector.modify(self.socket, selectors.EVENT_WRITE, self._ready)
+        elif self._last and self._shut:
+            self.close()
+        elif not self._last and (self._shut or b"\n" in self._inbox):
+            # Nothing more is read before: what waits stays with the peer.
+            self._control.selector.modify(self.socket, 0, self._ready)
+            self._control.timers.set((self, "next"), 0.0, self._go_on)
+        else:
+            self._control.selector.modify(self.socket, selectors.EVENT_READ, self._ready)
 
     def _serve(self, line: bytes) -> None:
         if not self._may_control:
@@ -220,11 +262,13 @@ class _Connection:
             log.exception("a request on the control socket could not be answered: %s", request)
             reply = {"ok": False, "error": "the daemon could not answer that; its log has the traceback"}
         self._outbox += pack(reply)
-        self._control.timers.set(self, _IDLE_S, self.close)
+        self._control.timers.set(self, _IDLE_S, self._waited_enough)
 
     def _reject(self, why: str) -> None:
         self._outbox += pack({"ok": False, "error": why})
         self._last = True
+        self._inbox.clear()
+        self._control.timers.set(self, _IDLE_S, self._waited_enough)
 
     def _broke(self, error: OSError) -> None:
         log.debug("a connection on the control socket broke: %s", error)

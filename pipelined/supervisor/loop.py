@@ -23,6 +23,7 @@ from pipelined.supervisor.operations import Operations, Revision
 from pipelined.supervisor.order import StartOrder, StopOrder
 from pipelined.supervisor.pidfile import Pidfile
 from pipelined.supervisor.process import Process
+from pipelined.supervisor.protocol import FIELDS
 from pipelined.supervisor.signals import Signals
 from pipelined.supervisor.states import Worker, WorkerSpec
 from pipelined.supervisor.timers import Timers
@@ -235,6 +236,8 @@ class Supervisor:
         return self._fleet.state()
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if odd := request.keys() - FIELDS:
+            raise UsageError(f"unknown field {min(odd)[:40]!r}; nothing was done")
         match request:
             case {"cmd": "status"}:
                 reasons = {(worker.type, worker.index): worker.reason for worker in self.workers}

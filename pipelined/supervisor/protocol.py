@@ -23,9 +23,11 @@ from typing import Any
 
 from pipelined.errors import UnavailableError
 
-__all__ = ["MOST_REQUEST", "VERSION", "address", "ask", "pack", "socket_path", "unpack"]
+__all__ = ["FIELDS", "MOST_REQUEST", "VERSION", "address", "ask", "pack", "socket_path", "unpack"]
 
 VERSION = 1
+#: What a request may have. Any other field is refused: mistyped, it would mean something else without it.
+FIELDS = frozenset({"v", "cmd", "type", "leave", "processes", "number"})
 #: The longest request, in bytes.
 MOST_REQUEST = 4096
 _MOST_REPLY = 16 * 1024 * 1024
@@ -65,7 +67,8 @@ def unpack(line: bytes) -> dict[str, Any]:
         raise ValueError("that is not a JSON object")
     if message.get("v") != VERSION:
         raise ValueError(
-            f"this end speaks version {VERSION} of the protocol; use the pipelinectl that came with it"
+            f"this end speaks version {VERSION} of the protocol, and was spoken to in "
+            f"{str(message.get('v', 'none'))[:20]}; use the pipelinectl that came with it"
         )
     return message
 

@@ -127,7 +127,10 @@ def test_two_stops_at_once_are_one_stop(daemon: Callable[..., Daemon]) -> None:
         (b"[" * 3000 + b"\n", "not JSON"),
         (b"[]\n", "not a JSON object"),
         (b'{"cmd":"status"}\n', "version 1"),
-        (b'{"v":2,"cmd":"status"}\n', "version 1"),
+        (b'{"v":2,"cmd":"status"}\n', "version 1 of the protocol, and was spoken to in 2"),
+        (b'{"v":[[]],"cmd":"status"}\n', "version 1"),
+        (b"\n", "not JSON"),
+        (b"\x00" * 64 + b"\n", "not JSON"),
         (b'{"v":1,"cmd":"' + b"x" * 5000, "at most 4096 bytes"),
     ],
 )
@@ -140,14 +143,29 @@ def test_a_bad_frame_is_told_and_the_connection_closed(
     assert run.status()["state"] == "running"
 
 
-@pytest.mark.parametrize("command", [{"cmd": "fly"}, {}, {"cmd": "start"}, {"cmd": "stop", "type": "nosuch"}])
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"cmd": "fly"},
+        {},
+        {"cmd": "start"},
+        {"cmd": "stop", "type": "nosuch"},
+        {"cmd": "stop", "type": 5},
+        {"cmd": "stop", "type": None},
+        {"cmd": ["stop"]},
+        {"cmd": "scale", "type": "sink", "processes": True},
+        {"cmd": "scale", "type": "sink"},
+        {"cmd": "stop", "typ": "sink"},
+    ],
+)
 def test_an_unknown_command_or_type_is_told_and_changes_nothing(
-    daemon: Callable[..., Daemon], command: dict[str, str]
+    daemon: Callable[..., Daemon], command: dict[str, Any]
 ) -> None:
     run = daemon({"sink": {}}).start()
     reply = run.ask(**command)
     assert reply["ok"] is False
-    assert ("this daemon knows" in reply["error"]) or ("this daemon has sink" in reply["error"])
+    clear = ("this daemon knows", "this daemon has sink", "unknown field 'typ'", "cannot have True")
+    assert any(words in reply["error"] for words in clear), reply
     assert run.status()["state"] == "running"
 
 
