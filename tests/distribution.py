@@ -31,11 +31,16 @@ class Distribution(NamedTuple):
     wheel: Path
 
 
-def build(folder: Path) -> Distribution:
-    """Build both below ``folder``: the sdist from a copy of the tree, the wheel from the unpacked sdist."""
+def build(folder: Path, version: str = pipelined.__version__) -> Distribution:
+    """Build both below ``folder``: the sdist from a copy of the tree, the wheel from the unpacked sdist.
+
+    Another ``version`` than this tree has is written to the copy.
+    """
     tree, unpacked, out = folder / "tree", folder / "unpacked", folder / "out"
     shutil.copytree(_ROOT, tree, ignore=_LEFT_OUT)
     out.mkdir()
+    module = tree / "pipelined/__init__.py"
+    module.write_text(module.read_text().replace(f'"{pipelined.__version__}"', f'"{version}"'))
     sdist = out / _call("build_sdist", tree, out)
     with tarfile.open(sdist) as archive:
         archive.extractall(unpacked, filter="data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,8 +32,7 @@ FOLDERS = {
 @contextlib.contextmanager
 def installed(folder: Path) -> Iterator[Machine]:
     """The machine, on the loopback of this one, so that the brokers of the test are there."""
-    wheel = build(folder).wheel
-    binds = {dependencies(): "/opt/packages", wheel.parent: "/opt/wheels"}
+    binds = {dependencies(): "/opt/packages", folder: "/opt/wheels"}
     with Machine(binds, own_network=False) as machine:
         base = Path(sys.base_prefix)
         for above in base.parents:
@@ -40,9 +40,16 @@ def installed(folder: Path) -> Iterator[Machine]:
         machine.run(base / "bin/python3", "-m", "venv", "--without-pip", "/opt/pipelined")
         (site,) = machine.path("/opt/pipelined/lib").glob("python*/site-packages")
         (site / "locked.pth").write_text("/opt/packages\n")
-        pip = ["/opt/pipelined/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        machine.run(*pip, "--no-index", "--no-deps", "--ignore-installed", f"/opt/wheels/{wheel.name}")
+        put(machine, build(folder / "first").wheel)
         yield machine
+
+
+def put(machine: Machine, wheel: Path) -> None:
+    """Install a wheel that lies below the folder of ``installed``, or go up to it."""
+    shared = machine.path("/opt/wheels")
+    shutil.copy(wheel, shared)
+    pip = ["/opt/pipelined/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    machine.run(*pip, "--no-index", "--no-deps", f"/opt/wheels/{wheel.name}")
 
 
 class Installation:
@@ -52,6 +59,7 @@ class Installation:
         self.machine = machine
         self.flow = flow
         self.instance = instance
+        self._files = 0
         self.unit = f"pipelined@{instance}" if instance else "pipelined"
         self.file = f"/etc/pipelined/{instance}.toml" if instance else "/etc/pipelined.toml"
         self.configure(FOLDERS)
@@ -104,12 +112,19 @@ class Installation:
                 f"{error}; it is {self.show('StatusText')!r}\n{self.machine.tail()}"
             ) from None
 
+    def status(self) -> dict[str, Any]:
+        """The whole status, whatever state the daemon is in."""
+        done = self.machine.run(CTL, "--config", self.file, "status", "--json", check=False)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
     def workers(self) -> dict[str, dict[str, Any]]:
         """Each worker of the status, by its name."""
-        status = json.loads(
-            self.machine.run(CTL, "--config", self.file, "status", "--json", check=False).stdout
-        )
-        return {f"{each['type']}/{each['index']}": each for each in status["workers"]}
+        return {f"{each['type']}/{each['index']}": each for each in self.status()["workers"]}
+
+    def version(self) -> str:
+        """The version of the daemon that runs."""
+        return str(self.status()["versions"]["pipelined"])
 
     def main_pid(self) -> int:
         """The parent, as numbered on the machine."""
@@ -122,8 +137,10 @@ class Installation:
     def load(self, lines: Iterable[bytes]) -> int:
         """Have the operator load a file of events; returns how many lines."""
         data = b"".join(line + b"\n" for line in lines)
-        self.machine.path("/root/events.jsonl").write_bytes(data)
-        self.ctl("load", "/root/events.jsonl")
+        self._files += 1
+        name = f"/root/events-{self._files}.jsonl"
+        self.machine.path(name).write_bytes(data)
+        self.ctl("load", name)
         return data.count(b"\n")
 
     def load_attachments(self, fault: str, count: int) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service_host import CTL, Installation, installed
+from service_host import CTL, Installation, installed, put
 
 import machine as machine_module
 import realparts
+from distribution import build
 from flow import Flow
 from machine import Machine
+from pipelined import __version__
 from pipelined.local.fileserver import FileServer
 from waiting import until
 
@@ -71,6 +73,21 @@ def test_from_install_to_uninstall_with_kills_and_the_books_balance(service: Ins
     assert not machine.path("/etc/systemd/system/pipelined.service").exists()
     assert machine.path("/srv/claims/tables").is_dir(), "the data stay"
     assert "nothing to uninstall" in service.ctl("service", "uninstall", code=64)
+
+
+def test_an_upgrade_drains_the_old_version_and_loses_nothing(service: Installation, tmp_path: Path) -> None:
+    service.install()
+    service.systemctl("start")
+    assert service.version() == __version__
+    day = list(service.flow.day(300, seed=7).lines())
+    service.load(day[:200])
+    put(service.machine, build(tmp_path / "next", "99.1.0").wheel)
+    service.systemctl("restart")
+    assert service.version() == "99.1.0"
+    service.load(day[200:])
+    assert service.balance()["balanced"]
+    ended = service.machine.journal("-u", "pipelined", "--grep=the supervisor ends with exit code")
+    assert "exit code 0" in str(ended[-1]["MESSAGE"]), "the old one drained"
 
 
 def test_it_runs_as_hardened_as_it_is_shipped(service: Installation) -> None:
