@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pipelined.cli.control import start, stop
+from pipelined.cli.revision import Sources
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
@@ -47,20 +49,33 @@ def reload(settings: Settings, timeout: float | None) -> int:
 
 
 @click.command()
-@click.argument("worker_type", metavar="TYPE")
+@click.argument("worker_type", metavar="[TYPE]", required=False)
 @_timeout
-@click.pass_obj
-def restart(settings: Settings, worker_type: str, timeout: float | None) -> int:
+@click.pass_context
+def restart(context: click.Context, worker_type: str | None, timeout: float | None) -> int:
     """Restart the workers of TYPE, one after the other: each drains, and is ready before the next.
 
-    Exit code 0: all of them run; 1: one did not come up, and the others were left alone; 124: not over
-    within the timeout.
+    Without TYPE: stop the daemon and start it again, as `stop` and `start` do, each within the timeout; also
+    start it where it did not run. The configuration is checked first, and nothing is stopped for one that is
+    wrong.
+
+    Exit code 0: all of them run; 1: one did not come up, and with TYPE the others were left alone; 78: the
+    configuration is wrong; 124: not over within the timeout.
 
     \b
     Example:
       pipelinectl restart download
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    return _operate(settings, {"cmd": "restart", "type": _known(worker_type)}, timeout)
+    settings: Settings = context.obj
+    if worker_type is not None:
+        return _operate(settings, {"cmd": "restart", "type": _known(worker_type)}, timeout)
+    present = settings()
+    Sources(settings.file, settings.overrides).check(present, None)
+    stopped: int = context.invoke(stop, worker_type=None, leave=False, timeout=timeout)
+    if stopped != ExitCode.OK:
+        return stopped
+    started: int = context.invoke(start, worker_type=None, timeout=timeout)
+    return started
 
 
 @click.command()

@@ -71,4 +71,14 @@ def test_no_mistake_in_the_configuration_takes_a_running_pipeline_down(flow: Flo
     after = {name: worker["pid"] for name, worker in flow.workers().items()}
     assert {name for name in pids if pids[name] != after[name]} == {"endpoint"}
     assert flow.http("/readyz") == (200, "ok\n")
-    assert flow.stop() == 0
+
+    assert flow.daemon is not None
+    flow.config_file.write_text(good + "[nosuch]\n")
+    assert flow.ctl("restart").returncode == 78
+    assert flow.daemon.poll() is None, "nothing is stopped for a configuration that is wrong"
+    flow.config_file.write_text(good)
+    again = flow.ctl("restart")
+    assert again.returncode == 0, again.stderr
+    assert flow.daemon.wait(5) == 0
+    assert flow.ctl("status").returncode == 0
+    assert flow.ctl("stop").returncode == 0
