@@ -69,6 +69,8 @@ def test_from_install_to_uninstall_with_kills_and_the_books_balance(service: Ins
     service.systemctl("stop")
     assert service.show("Result") == "success"
     assert service.balance()["balanced"]
+    told = [str(line["MESSAGE"]) for line in machine.journal("UNIT=pipelined.service")]
+    assert not [line for line in told if "reception only permitted" in line], "no child speaks to systemd"
     service.ctl("service", "uninstall")
     assert not machine.path("/etc/systemd/system/pipelined.service").exists()
     assert machine.path("/srv/claims/tables").is_dir(), "the data stay"
@@ -260,6 +262,24 @@ def test_a_secret_comes_as_a_credential_that_no_other_user_can_read(service: Ins
     )
     refused = service.machine.run("setpriv", "--reuid=nobody", "--clear-groups", *reading, check=False)
     assert "Permission denied" in refused.stderr
+
+
+def test_what_the_user_of_the_service_could_not_do_is_told_at_once(service: Installation) -> None:
+    machine = service.machine
+    machine.run("chmod", "700", "/opt/pipelined")
+    try:
+        said = service.ctl("service", "install", code=69)
+    finally:
+        machine.run("chmod", "755", "/opt/pipelined")
+    assert "the user pipelined cannot run /opt/pipelined/bin/pipelined" in said
+    machine.run("chmod", "600", service.file)
+    assert f"the user pipelined cannot read {service.file}" in service.ctl("service", "install", code=69)
+    machine.run("chmod", "644", service.file)
+    machine.run("mkdir", "-p", "/srv/claims/files")
+    machine.run("chown", "root:", "/srv/claims/files")
+    assert "the user pipelined cannot write to /srv/claims/files" in service.ctl(
+        "service", "install", code=69
+    )
 
 
 def test_only_root_installs_and_a_file_of_somebody_else_is_not_replaced(service: Installation) -> None:
