@@ -116,8 +116,10 @@ class Rollout:
         if worker is None:
             return ""
         if step.kind == "removed":
+            # Once more: somebody may have started its type meanwhile. It drains, or is killed in the end.
+            worker.stop(leave=True)
             if worker.process is not None:
-                return None  # it drains, and is killed when its time is over
+                return None
             self._fleet.remove(worker)
             return ""
         if worker.state is WorkerState.RUNNING or not worker.wanted:
