@@ -19,7 +19,7 @@ from chaos.day.hosts import Ground
 from chaos.day.supply import Supplies
 from flow import MARK, Marked, event, pipelinectl_command
 from pipelined.config import Config, load
-from pipelined.errors import UnavailableError
+from pipelined.errors import FencedError, UnavailableError
 from pipelined.local.fileserver import file_path
 from pipelined.local.generator import Day
 from pipelined.sources.file import load_file
@@ -149,7 +149,8 @@ class Feeder(threading.Thread):
         with path.open("rb") as opened:
             lines = sum(1 for line in opened if line.strip())
         while True:
-            with contextlib.suppress(UnavailableError):
+            # Fenced where the brokers gave up its transaction: the same command again, says the error.
+            with contextlib.suppress(UnavailableError, FencedError):
                 if load_file(self._config, str(path)).complete:
                     break
             time.sleep(0.2)

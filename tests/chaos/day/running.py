@@ -86,7 +86,7 @@ def _work(outcome: Outcome, ground: Ground, tell: Callable[[str], None]) -> None
             stack.callback(thread.stop)
         feeder.start()
         tracks = [
-            _Track(plan.track(name), faults, began + 60 * plan.minutes, outcome, tell)
+            _Track(plan.track(name), faults, began + 60 * plan.minutes, outcome, tell, feeder)
             for name in ("kill", "trouble")
         ]
         try:
@@ -112,7 +112,13 @@ class _Track(threading.Thread):
     """Does its steps one after another, each at its time or as soon after it as the one before has ended."""
 
     def __init__(
-        self, steps: list[Step], faults: Faults, end: float, outcome: Outcome, tell: Callable[[str], None]
+        self,
+        steps: list[Step],
+        faults: Faults,
+        end: float,
+        outcome: Outcome,
+        tell: Callable[[str], None],
+        feeder: Feeder,
     ) -> None:
         super().__init__(daemon=True)
         self._steps = steps
@@ -120,8 +126,9 @@ class _Track(threading.Thread):
         self._end = end
         self._outcome = outcome
         self._tell = tell
+        self._feeder = feeder
         self._began = end - 60 * outcome.plan.minutes
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def run(self) -> None:
         """Do them; what does not fit into the day is skipped, and after an error so is all the rest."""
@@ -130,8 +137,10 @@ class _Track(threading.Thread):
                 if self._outcome.error:
                     return
                 time.sleep(max(0.0, self._began + step.at - time.monotonic()))
+                if self._feeder.error is not None:  # faults without load prove nothing
+                    raise self._feeder.error
                 self._one(step)
-        except Exception as error:  # noqa: BLE001 - told by whoever joins it
+        except BaseException as error:  # noqa: BLE001 - told by whoever joins it
             self.error = error
             self._outcome.error = f"{type(error).__name__}: {error}"
             self._tell(f"the day ends here: {self._outcome.error}")
