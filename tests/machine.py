@@ -114,7 +114,8 @@ def _control_groups() -> Path | None:
 class Machine:
     """Booted on entering, powered off at the end.
 
-    ``binds`` are folders of this machine, without blanks in their names, and where they are seen there. With ``own_network`` it has a loopback of its own and nothing else, otherwise that of this machine.
+    ``binds`` are folders of this machine, without blanks in their names, and where they are seen there. With
+    ``own_network`` it has a loopback of its own and nothing else, otherwise that of this machine.
     """
 
     def __init__(self, binds: Mapping[Path, str] | None = None, *, own_network: bool = True) -> None:
