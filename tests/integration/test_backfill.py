@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from eventhouse_table import Event, Table, events
 
+from eventhouse_table import Event, Table, events
 from kafka_tools import declared, produce, read, small
 from pipelined.config.tree import Config
 from pipelined.config.work import Ingest, Tables

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, polling
 
+from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, polling
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.sources.eventhouse import cursors

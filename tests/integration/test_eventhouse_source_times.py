@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from eventhouse_table import REAL_URL, Poller, Table, events, polling
 
+from eventhouse_table import REAL_URL, Poller, Table, events, polling
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.sources.eventhouse import times

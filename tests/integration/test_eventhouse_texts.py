@@ -6,8 +6,8 @@ import re
 
 import pytest
 from eventhouse_queries import texts
-from eventhouse_table import Table, events, polling
 
+from eventhouse_table import Table, events, polling
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.sources.eventhouse.range import Range, RangeReader

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from eventhouse_table import Event, Table, events
 
+from eventhouse_table import Event, Table, events
 from kafka_tools import Working, declared, read
 from pipelined.cli.pipelinectl import pipelinectl
 from pipelined.config.loading import load
