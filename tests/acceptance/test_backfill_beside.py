@@ -17,10 +17,12 @@ from deltalake import DeltaTable
 from flow import Flow, event, pipelinectl_command, trace_ids
 from kafka_tools import read
 from pipelined.crashpoints import VARIABLE, Point
+from pipelined.kafka.checkpoints import read_checkpoint
 from pipelined.ledger import judge
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.local.fileserver import FileServer, file_path
 from pipelined.local.upstream import TABLE, create_table
+from pipelined.sources.eventhouse.source import table_key
 from pipelined.stages.contract import Stream
 from waiting import until
 
@@ -111,6 +113,9 @@ def world(tmp_path: Path, kafka_bootstrap: str, domain: str) -> Iterator[World]:
         flow.apply_topics()
         made = World(flow, eventhouse)
         flow.start()
+        # What came before the poller found out what "now" is, it leaves out.
+        key = table_key(flow.config.eventhouse)
+        until(lambda: read_checkpoint(flow.config, key), "the poller has a position")
         yield made
 
 

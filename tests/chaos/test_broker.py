@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import realparts
+from chaos.day.brokers import launch
 from flow import Flow
 from pipelined.errors import UnavailableError
 from pipelined.local.fileserver import FileServer
@@ -72,7 +73,7 @@ def test_a_broker_killed_in_the_middle_of_the_flow_costs_nothing(
         cluster.nodes[0].kill()
         time.sleep(2)  # how long it is away
         assert flow.http("/livez") == (200, "ok\n")
-        cluster.nodes[0].start()
+        launch(cluster.nodes, print)
         for each in loading:
             each.result()
     balance = flow.settle()
