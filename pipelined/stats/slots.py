@@ -65,8 +65,8 @@ class Child:
         self._write("")
         words[2] = time.monotonic_ns()
         words[1] += 1
-        words[0] = pid
         self.beat()
+        words[0] = pid  # last: from now on the parent takes all of it for this process's
 
     def beat(self) -> None:
         """The work loop is alive now."""

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,29 @@ def test_a_new_process_begins_with_gauges_at_zero_and_counters_go_on(stats: Shar
     assert child.histogram(metrics.BATCH_RECORDS)[0] == 1400
     assert (child.pid, child.generation, child.is_ready) == (200, 2, False)
     assert child.heartbeat_ns >= child.started_ns >= before
+
+
+def test_a_process_that_has_signed_a_slot_has_given_a_sign_in_it(stats: SharedStats) -> None:
+    class Watched:
+        """The words of a page; at each write it is noted whether the process is named without a sign."""
+
+        def __init__(self, words: Any) -> None:
+            self.words = words
+            self.silent: list[int] = []
+
+        def __getitem__(self, index: int) -> int:
+            return int(self.words[index])
+
+        def __setitem__(self, index: int, value: int) -> None:
+            self.words[index] = value
+            if child.pid == 7 and child.heartbeat_ns == 0:
+                self.silent.append(index)
+
+    child = stats.slots[0].child
+    watched = Watched(child._words)
+    child._words = watched
+    child.begin(7)
+    assert (child.pid, watched.silent) == (7, [])
 
 
 def test_a_beat_moves_the_heartbeat_on(stats: SharedStats) -> None:
