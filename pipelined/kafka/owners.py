@@ -3,7 +3,8 @@
 A partition moves in two steps: its owner gives it up and joins again, and only then it is given to another.
 A static member that is killed between the two and comes back at once is handed what it had left, and Kafka
 makes no second step: the partition would rest until the group's next rebalance, whenever that is. So each
-member looks, when a rebalance must be over.
+member looks, when a rebalance must be over; and once more, because a partition that was just added to the
+topic has no owner either, and gets one by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
 from pipelined.kafka.answers import answered
-from pipelined.kafka.settings import admin_settings
+from pipelined.kafka.settings import GROWTH_SEEN_MS, admin_settings
 
 __all__ = ["Owners"]
 
@@ -53,6 +54,7 @@ class Owners:
         # Members give up within the budget; one that could not is put out when its session ends.
         self._waits = (config.kafka.revoke_budget_s + _MARGIN_S, config.kafka.session_timeout_s + _MARGIN_S)
         self._due: list[float] = []
+        self._suspects: set[tuple[str, int]] = set()
         self._admin: AdminClient | None = None
         self._asked: dict[str, Future[Any]] = {}
 
@@ -60,6 +62,7 @@ class Owners:
         """The group has given out its partitions: look some time after that, and what was seen is old."""
         now = self._clock()
         self._due = [now + wait for wait in self._waits]
+        self._suspects = set()
         self._asked, self._admin = {}, None
 
     def forsaken(self) -> list[tuple[str, int]]:
@@ -86,7 +89,12 @@ class Owners:
             return []
         owned = {(p.topic, p.partition) for m in group.members for p in m.assignment.topic_partitions}
         every = {(topic.name, p.id) for topic in described for p in topic.partitions}
-        return sorted(every - owned)
+        found = every - owned
+        if found and not self._suspects:
+            self._suspects = found
+            self._due = [now + GROWTH_SEEN_MS / 1000 + _MARGIN_S]
+            return []
+        return sorted(found & self._suspects)
 
     def _ask(self) -> None:
         self._admin = AdminClient(self._settings)

@@ -15,6 +15,7 @@ from pipelined.config.secrets import resolve
 from pipelined.config.tree import WORKER_TYPES, Topic
 
 __all__ = [
+    "GROWTH_SEEN_MS",
     "HEADER_ROOM",
     "Names",
     "Settings",
@@ -26,6 +27,8 @@ __all__ = [
     "producer_settings",
 ]
 
+#: Partitions that were added to a topic are found by its group within this time.
+GROWTH_SEEN_MS = 10_000
 #: Room for the reason headers that a dead letter carries beside the original bytes.
 HEADER_ROOM = 65536
 #: What the Event Hub's consumer fetches ahead, at most.
@@ -157,8 +160,8 @@ def _reading(config: Config, group: str) -> Settings:
         # A group's coordinator that is away is looked for after a tenth of this; the default is ten minutes,
         # and a member would not notice before its session is over.
         "coordinator.query.interval.ms": 5_000,
-        # Partitions that were added are found within this time; the default is five minutes.
-        "topic.metadata.refresh.interval.ms": 10_000,
+        # The default is five minutes.
+        "topic.metadata.refresh.interval.ms": GROWTH_SEEN_MS,
         "queued.max.messages.kbytes": config.kafka.fetch_queue_kbytes,
         "fetch.message.max.bytes": 4 << 20,
         "fetch.max.bytes": max(16 << 20, config.kafka.max_message_bytes + HEADER_ROOM),

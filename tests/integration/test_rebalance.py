@@ -13,6 +13,7 @@ from rebalancing import PARTITIONS, RATE, SESSION_S, Load, Workers
 from kafka_tools import declared, small
 from pipelined.config.tree import Config
 from pipelined.crashpoints import Point
+from pipelined.kafka.settings import GROWTH_SEEN_MS
 from waiting import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -142,5 +143,6 @@ def test_a_partition_does_not_rest_when_its_owner_is_killed_while_it_changes_han
         workers.start(0)
         workers.share(0, 1)
         assert "nobody in the group" in workers.log(0) + workers.log(1)
-        judged("killed while partitions change hands", load.gaps(began), SESSION_S + SLACK_S)
+        twice = GROWTH_SEEN_MS / 1000 + 2  # from the first look to the second
+        judged("killed while partitions change hands", load.gaps(began), SESSION_S + twice + SLACK_S)
         load.finish()
