@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "eventhouse.url": "http://127.0.0.1:8080",
     "eventhouse.hosts": ("kusto.example.org",),
     "eventhouse.start": "2026-01-05T00:00:00Z",
+    "eventhub.bootstrap": "y.servicebus.windows.net:9093",
     "sources.pause_stages": ("event-ingester", "download"),
     "retry.delays_s": (0.5, 60.0),
     "endpoint.host": "::1",
@@ -69,6 +70,7 @@ WITH: dict[str, dict[str, Any]] = {
     "workers.eventhub_reader.processes": {
         "eventhub.bootstrap": "x.servicebus.windows.net:9093",
         "eventhub.topic": "events",
+        "eventhub.auth.method": "managed_identity",
     },
 }
 # Keys whose every other value is refused: seen, but never let through.

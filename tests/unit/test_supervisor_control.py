@@ -35,11 +35,11 @@ class Loop:
         return {"echo": request["cmd"]}
 
     def turn(self) -> None:
-        """Handle whatever there is, until nothing is left."""
-        while events := self.selector.select(0):
+        """Handle whatever there is and is due, until nothing is left."""
+        while (events := self.selector.select(0)) or self.timers.wait() == 0:
             for key, mask in events:
                 key.data(mask)
-        self.timers.run()
+            self.timers.run()
 
     def connect(self) -> socket.socket:
         peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -68,6 +68,7 @@ def test_half_a_request_is_hung_up_on_after_five_seconds(loop: Loop) -> None:
         assert len(loop.control.connections) == 2
         loop.now = 5.1
         loop.turn()
+        assert "no whole request came in time" in json.loads(slow.recv(4096))["error"]
         assert slow.recv(1) == b""
         assert len(loop.control.connections) == 1, "the one that asked has its time anew"
 
