@@ -67,6 +67,7 @@ WITH: dict[str, dict[str, Any]] = {
         "eventhouse.url": "http://127.0.0.1:8080",
         "eventhouse.database": "d",
     },
+    "eventhub.bootstrap": {"eventhub.topic": "events", "eventhub.auth.method": "managed_identity"},
     "workers.eventhub_reader.processes": {
         "eventhub.bootstrap": "x.servicebus.windows.net:9093",
         "eventhub.topic": "events",
