@@ -67,7 +67,7 @@ class Supervisor:
         self._control = Control(config.runtime_dir, self._selector, self._timers, self._answer)
         self._signals: Signals | None = None
         self._fleet = Fleet(config, specs, stats, self._timers, self._fork)
-        self._specs, self.workers = self._fleet.specs, self._fleet.workers
+        self.workers = self._fleet.workers
         self._operations = Operations(
             self._fleet,
             self._timers,
@@ -75,7 +75,7 @@ class Supervisor:
             functools.partial(Trial, selector=self._selector, timers=self._timers, forget=self._forget),
             self._state,
         )
-        self._starting: StartOrder | None = StartOrder(self._specs, self.workers, self._timers)
+        self._starting: StartOrder | None = StartOrder(self._fleet.specs, self.workers, self._timers)
         self._stopping: StopOrder | None = None
         self._stop_signals: list[tuple[float, signal.Signals]] = []
         self._forced = False
@@ -135,7 +135,7 @@ class Supervisor:
             log.info("the daemon stops: %s", why)
             self._starting = None
             self._operations.abandon()
-            self._stopping = StopOrder(self._specs, self.workers, leave=leave)
+            self._stopping = StopOrder(self._fleet.specs, self.workers, leave=leave)
         elif leave:
             self._stopping.leave = True
 
