@@ -21,6 +21,7 @@ from pipelined.supervisor.pidfile import holder
 __all__ = ["members"]
 
 _COLUMNS = ("worker", "host", "address", "partitions", "lag")
+_TURNS = {None: "", True: "it is its turn", False: "stands by"}
 
 
 @click.command()
@@ -32,6 +33,9 @@ _COLUMNS = ("worker", "host", "address", "partitions", "lag")
 @click.pass_obj
 def members(settings: Settings, as_json: bool, host: str | None, yes: bool) -> int:
     """Show the members of every group: worker, host, partitions, lag. A host is its kafka.host.
+
+    Work that one host does at a time (polling a source, committing to a table) has a second line for each
+    host: whether it is its turn.
 
     A host that died keeps its partitions until kafka.session_timeout_s has passed, in case that it comes
     back; `--remove HOST` gives them to the others at once. A host that is still running takes no harm: its
@@ -85,6 +89,6 @@ def _row(member: GroupMember) -> tuple[str, ...]:
         worker,
         member.host or "-",
         member.address,
-        partitions or "-",
+        _TURNS[member.turn] or partitions or "-",
         "-" if member.lag is None else str(member.lag),
     )

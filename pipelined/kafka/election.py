@@ -19,15 +19,10 @@ from pipelined.config import Config
 from pipelined.kafka.membership import check_fenced
 from pipelined.kafka.settings import Names, consumer_settings
 
-__all__ = ["Election", "election_group"]
+__all__ = ["Election"]
 
 _logger = logging.getLogger("pipelined.kafka")
 _POLL_S = 0.2
-
-
-def election_group(config: Config, worker_type: str) -> str:
-    """The group in which the hosts elect the one whose worker of this type works."""
-    return Names(config).group(worker_type) + ".leader"
 
 
 class Election:
@@ -39,7 +34,7 @@ class Election:
 
     def __init__(self, config: Config, worker_type: str, index: int) -> None:
         names = Names(config)
-        self.group = election_group(config, worker_type)
+        self.group = names.election(worker_type)
         self._topic = names.topic("checkpoints")
         self._patience = config.kafka.revoke_budget_s
         self._elected = threading.Event()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, MemberDescription
 
 from pipelined.config import Config
 from pipelined.config.tree import WITHOUT_KAFKA, WORKER_TYPES
@@ -27,6 +27,9 @@ class GroupMember:
     client that is none of ours; ``address`` is where its connection comes from. ``lag``: records between
     what is committed of its partitions and their ends, transaction markers included; None where that was
     not asked for.
+
+    Work that one host does at a time has a second group, in which the host is elected. A member of that
+    has no partitions and no lag, and ``turn`` tells whether it is elected; elsewhere that is None.
     """
 
     group: str
@@ -37,12 +40,13 @@ class GroupMember:
     address: str
     partitions: tuple[tuple[str, int], ...]
     lag: int | None
+    turn: bool | None = None
 
 
 def members(
     config: Config, worker_types: Iterable[str] = WORKER_TYPES, *, lags: bool = False, timeout: float = 10.0
 ) -> list[GroupMember]:
-    """The members of the groups of these worker types, by type, host and index; with their ``lags``, or not.
+    """The members of these worker types' groups, by type, group, host and index; with their ``lags``, or not.
 
     One that is just joining has no partitions yet. Raises UnavailableError where the cluster does not
     answer within ``timeout`` seconds.
@@ -55,28 +59,44 @@ def members(
         # Only those that are: on a new cluster there is no coordinator yet that could tell of the others.
         listed = answered(admin.list_consumer_groups(request_timeout=timeout), timeout + 5).valid
         there = {group.group_id for group in listed}
-        groups = {names.group(worker): worker for worker in types if names.group(worker) in there}
+        groups = {
+            group: worker
+            for worker in types
+            for group in (names.group(worker), names.election(worker))
+            if group in there
+        }
         answers = admin.describe_consumer_groups(list(groups), request_timeout=timeout) if groups else {}
         for group, answer in answers.items():
             worker_type = groups[group]
-            described = [(m, m.assignment.topic_partitions) for m in answered(answer, timeout + 5).members]
-            places_of = [place for _, places in described for place in places]
-            behind = _lags(config, group, places_of, timeout) if lags else None
-            for member, places in described:
-                partitions = tuple(sorted((place.topic, place.partition) for place in places))
-                instance = member.group_instance_id or ""
-                host, index = _place(config.domain, worker_type, instance)
-                lag = None if behind is None else sum(behind[partition] for partition in partitions)
-                found.append(
-                    GroupMember(group, worker_type, instance, host, index, member.host, partitions, lag)
-                )
+            of_group = [
+                _member(config, group, worker_type, each) for each in answered(answer, timeout + 5).members
+            ]
+            if group == names.election(worker_type):
+                # Who has the first partition of the election is elected; it reads none of them.
+                found += [replace(m, partitions=(), turn=_is_elected(m)) for m in of_group]
+            elif lags:
+                behind = _lags(config, group, of_group, timeout)
+                found += [replace(m, lag=sum(behind[place] for place in m.partitions)) for m in of_group]
+            else:
+                found += of_group
     except KafkaException as error:
         msg = (
             f"Kafka at {config.kafka.bootstrap} does not tell its groups: {error.args[0].str()}; "
             "check kafka.bootstrap and that the brokers are up"
         )
         raise UnavailableError(msg) from error
-    return sorted(found, key=lambda member: (types.index(member.worker_type), member.host, member.index))
+    return sorted(found, key=lambda m: (types.index(m.worker_type), m.group, m.host, m.index))
+
+
+def _member(config: Config, group: str, worker_type: str, member: MemberDescription) -> GroupMember:
+    instance = member.group_instance_id or ""
+    host, index = _place(config.domain, worker_type, instance)
+    partitions = tuple(sorted((p.topic, p.partition) for p in member.assignment.topic_partitions))
+    return GroupMember(group, worker_type, instance, host, index, member.host, partitions, None)
+
+
+def _is_elected(member: GroupMember) -> bool:
+    return any(number == 0 for _, number in member.partitions)
 
 
 def _place(domain: str, worker_type: str, instance: str) -> tuple[str, int]:
@@ -88,9 +108,10 @@ def _place(domain: str, worker_type: str, instance: str) -> tuple[str, int]:
 
 
 def _lags(
-    config: Config, group: str, places: Sequence[TopicPartition], timeout: float
+    config: Config, group: str, of_group: Sequence[GroupMember], timeout: float
 ) -> dict[tuple[str, int], int]:
+    places = [place for member in of_group for place in member.partitions]
     if not places:
         return {}
     with closing(onlooker(config, group)) as consumer:
-        return behind(consumer, [TopicPartition(p.topic, p.partition) for p in places], timeout)
+        return behind(consumer, [TopicPartition(*place) for place in places], timeout)

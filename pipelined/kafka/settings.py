@@ -77,6 +77,10 @@ class Names:
         """The consumer group of a worker type."""
         return f"{self._config.domain}.{worker_type}"
 
+    def election(self, worker_type: str) -> str:
+        """The group in which the hosts elect the one whose worker of this type works."""
+        return f"{self.group(worker_type)}.leader"
+
     def instance(self, worker_type: str, index: int) -> str:
         """The static member id and transactional id of one worker process."""
         return f"{self._config.domain}.{host_name(self._config)}.{worker_type}.{index}"

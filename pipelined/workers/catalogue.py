@@ -17,7 +17,6 @@ from pipelined.crashpoints import Point, crashpoint, enter
 from pipelined.errors import UnavailableError
 from pipelined.fetch.policy import UrlPolicy
 from pipelined.kafka import limits, topics
-from pipelined.kafka.election import election_group
 from pipelined.kafka.history import History
 from pipelined.kafka.leaving import leave
 from pipelined.kafka.partitioner import partition_of
@@ -143,7 +142,7 @@ def _leave(place: _Place) -> None:
     instance = names.instance(place.worker_type, place.index)
     groups = [] if place.worker_type in SOURCE_TYPES else [names.group(place.worker_type)]
     if place.worker_type in _IN_TURN:
-        groups.append(election_group(place.config, place.worker_type))
+        groups.append(names.election(place.worker_type))
     for group in groups:
         try:
             leave(place.config, group, [instance])

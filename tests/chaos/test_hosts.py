@@ -70,7 +70,8 @@ def owners(flow: Flow) -> dict[str, Counter[str]]:
     answer = flow.ctl("members", "--json")
     assert answer.returncode == 0, answer.stderr
     for member in json.loads(answer.stdout):
-        found[member["worker_type"]][member["host"]] += len(member["partitions"])
+        if member["turn"] is None:
+            found[member["worker_type"]][member["host"]] += len(member["partitions"])
     return found
 
 

@@ -15,6 +15,7 @@ from kafka_tools import declared, small
 from pipelined.config.tree import Config
 from pipelined.errors import FencedError
 from pipelined.kafka.election import Election
+from pipelined.kafka.groups import members
 from pipelined.kafka.leaving import leave
 from pipelined.kafka.settings import Names
 from pipelined.workers.office import in_turn
@@ -53,6 +54,11 @@ def test_one_is_elected_and_the_next_one_when_it_has_left(config: Config) -> Non
             assert (first.elected, second.elected) == (True, False)
             time.sleep(1.5)  # nothing moves while both are there
             assert (first.elected, second.elected) == (True, False)
+            told = members(config, lags=True)
+            assert [(m.group, m.host, m.turn, m.partitions, m.lag) for m in told] == [
+                (first.group, "h1", True, (), None),
+                (first.group, "h2", False, (), None),
+            ]
         began = time.monotonic()
         gone(config, first)
         until(lambda: second.elected, "the second is elected")
