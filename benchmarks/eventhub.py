@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.events import Events
-from benchmarks.ground import PARTITIONS, Ground, run_bare
+from benchmarks.ground import PARTITIONS, Ground, fill, run_bare
 from benchmarks.report import Check, Figure, Result
 from pipelined.local.kafka import Cluster
 
@@ -98,21 +97,4 @@ def _fill(hub: Cluster, topic: str, messages: Iterable[tuple[bytes, bytes]]) -> 
     """Put keys and values on a new topic, evenly."""
     admin = AdminClient({"bootstrap.servers": hub.bootstrap})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
-    producer = Producer(
-        {
-            "bootstrap.servers": hub.bootstrap,
-            "compression.type": "lz4",
-            "enable.idempotence": True,
-            "linger.ms": 20,
-            "queue.buffering.max.messages": 1_000_000,
-        }
-    )
-    for number, (key, value) in enumerate(messages):
-        while True:
-            try:
-                producer.produce(topic, value, key, partition=number % PARTITIONS)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    if producer.flush(60):
-        raise RuntimeError(f"{topic} could not be filled")
+    fill(hub.bootstrap, topic, ((key, value, []) for key, value in messages))

@@ -23,7 +23,7 @@ from pipelined.kafka.settings import Names
 from pipelined.local.kafka import Cluster
 from pipelined.supervisor.protocol import ask
 
-__all__ = ["PARTITIONS", "Daemon", "Ground", "Message", "bare", "run_bare", "wait_for"]
+__all__ = ["PARTITIONS", "Daemon", "Ground", "Message", "bare", "fill", "run_bare", "wait_for"]
 
 PARTITIONS = 4
 _ROOT = Path(__file__).parents[1]
@@ -93,25 +93,30 @@ class Ground:
         """Put messages on a new topic of a stream's kind, evenly; returns its name."""
         config = load(self.config(), environ={}).config
         topic = Names(config).topic(stream)
-        producer = Producer(
-            {
-                "bootstrap.servers": config.kafka.bootstrap,
-                "compression.type": config.kafka.compression,
-                "enable.idempotence": True,
-                "linger.ms": 20,
-                "queue.buffering.max.messages": 1_000_000,
-            }
-        )
-        for number, (key, value, headers) in enumerate(messages):
-            while True:
-                try:
-                    producer.produce(topic, value, key, partition=number % PARTITIONS, headers=headers)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-        if producer.flush(60):
-            raise RuntimeError(f"{topic} could not be filled")
+        fill(config.kafka.bootstrap, topic, messages)
         return topic
+
+
+def fill(bootstrap: str, topic: str, messages: Iterable[Message]) -> None:
+    """Put messages on a topic that is there, evenly on its partitions."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "compression.type": "lz4",
+            "enable.idempotence": True,
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    for number, (key, value, headers) in enumerate(messages):
+        while True:
+            try:
+                producer.produce(topic, value, key, partition=number % PARTITIONS, headers=headers)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    if producer.flush(60):
+        raise RuntimeError(f"{topic} could not be filled")
 
 
 class Daemon:
