@@ -40,7 +40,17 @@ _MOST_PATIENCE_S = 86_400.0
 
 Settings = dict[str, Any]
 
-_logger = logging.getLogger("pipelined.kafka")
+#: What the client library itself tells.
+_logger = logging.getLogger("pipelined.kafka.client")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not while a coordinator loads, as it does on a new cluster: it is asked again by itself."""
+    line = record.getMessage()
+    return not (line.startswith("GETPID") and line.endswith("retrying"))
+
+
+_logger.addFilter(_is_news)
 
 
 def host_name(config: Config) -> str:

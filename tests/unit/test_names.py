@@ -123,3 +123,12 @@ def test_the_password_is_looked_up_where_the_configuration_says_and_only_with_sa
     assert settings["sasl.password"] == "hunter2"
     assert settings["ssl.ca.location"] == "/ca.pem"
     assert not [name for name in admin_settings(Config()) if name.startswith(("sasl.", "ssl."))]
+
+
+def test_a_coordinator_that_loads_is_no_news_and_anything_else_is(caplog: pytest.LogCaptureFixture) -> None:
+    told = admin_settings(Config())["logger"]
+    told.warning("GETPID [p-1] Failed to acquire idempotence PID: Coordinator load in progress: retrying")
+    told.warning("GETPID [p-1] Failed to acquire idempotence PID: not authorized: giving up")
+    told.warning("FAIL [p-1] Connection refused")
+    assert [line.split()[0] for line in caplog.messages] == ["GETPID", "FAIL"]
+    assert "giving up" in caplog.messages[0]
