@@ -77,6 +77,16 @@ class Parent:
         """Tell the worker, before it is told to stop, whether it stops for good and leaves its group."""
         self._words[6] = leaving
 
+    def measure(self, rates: tuple[float, float, float] | None) -> None:
+        """Tell what was measured of it: records in and out per second, per cent of a CPU; None: not yet."""
+        self._floats[9], self._floats[10], self._floats[11] = rates or (0.0, 0.0, 0.0)
+        self._words[12] = rates is not None
+
+    @property
+    def measured(self) -> tuple[float, float, float] | None:
+        """Records in and out per second and per cent of a CPU, lately; None where it is not known."""
+        return (self._floats[9], self._floats[10], self._floats[11]) if self._words[12] else None
+
     @property
     def leaving(self) -> bool:
         """Whether the worker leaves its group when it stops."""

@@ -5,7 +5,7 @@ the supervisor knows of it). Every value is an aligned 8-byte word, written by o
 ``memoryview`` cast, so that a reader never sees half of one; there is no lock that a killed process could
 keep. Nothing is reset when a child restarts: its counters go on. Why: docs/why/counters.md.
 
-One line of text is longer than a word. Before it stands a number that is odd while the text is written, and
+A line of text is longer than a word. Before it stands a number that is odd while the text is written, and
 another one afterwards, so that a reader sees the whole of it or looks again.
 """
 
@@ -31,9 +31,9 @@ _HEADER_WORDS = 16
 #: The words, of 64 bits each, that say which partitions a worker has.
 _HELD = range(8, 16)
 _WORD = (1 << 64) - 1
-#: The word before the text, which takes the rest of the page.
+#: Where the lines of text begin, after the metrics: the last error, and what the worker says.
+_ERROR = 352
 _TEXT = 448
-_TEXT_BYTES = _PAGE - 8 * (_TEXT + 1)
 _MAGIC = 0x70697065_6C696E65  # "pipeline"
 
 _offsets: dict[str, int] = {}
@@ -41,7 +41,33 @@ _used = _HEADER_WORDS
 for _metric in METRICS:
     _offsets[_metric.name] = _used
     _used += _metric.words
-assert _used <= _TEXT, f"{_used} words of metrics do not fit the {_TEXT} before the text"
+assert _used <= _ERROR, f"{_used} words of metrics do not fit the {_ERROR} before the text"
+
+
+class _Line:
+    """A line of text in the words from ``start`` to ``end`` of a page, cut where it is too long."""
+
+    def __init__(self, page: memoryview, start: int, end: int) -> None:
+        self._number = page[8 * start : 8 * start + 8].cast("Q")
+        self._bytes = page[8 * (start + 1) : 8 * end]
+
+    def mend(self) -> None:
+        """A predecessor may have died while it wrote: its line is readable again."""
+        self._number[0] += self._number[0] % 2
+
+    def write(self, text: str) -> None:
+        size = len(self._bytes)
+        self._number[0] += 1
+        self._bytes[:] = text.encode(errors="replace")[:size].ljust(size, b"\0")
+        self._number[0] += 1
+
+    def read(self) -> str:
+        """The line; "" also where its writer died while it wrote."""
+        for _ in range(100):
+            before, text = self._number[0], bytes(self._bytes)
+            if before % 2 == 0 and self._number[0] == before:
+                return text.rstrip(b"\0").decode(errors="ignore")
+        return ""
 
 
 class Child:
@@ -50,7 +76,8 @@ class Child:
     def __init__(self, page: memoryview) -> None:
         self._words = page.cast("Q")
         self._floats = page.cast("d")
-        self._text = page[8 * (_TEXT + 1) :]
+        self._error = _Line(page, _ERROR, _TEXT)
+        self._text = _Line(page, _TEXT, _WORDS)
         self._said = ""
 
     def begin(self, pid: int) -> None:
@@ -61,8 +88,10 @@ class Child:
                 words[_offsets[metric.name]] = 0
         words[5] = words[3] = 0
         self.hold(())
-        words[_TEXT] += words[_TEXT] % 2  # a predecessor may have died while it wrote
-        self._write("")
+        self._error.mend()
+        self._text.mend()
+        self._said = ""
+        self._text.write("")
         words[2] = time.monotonic_ns()
         words[1] += 1
         self.beat()
@@ -83,22 +112,23 @@ class Child:
     def say(self, text: str) -> None:
         """One line for the status, cut where it is too long: what the worker does, or what keeps it."""
         if text != self._said:
-            self._write(text)
-
-    def _write(self, text: str) -> None:
-        self._said = text
-        self._words[_TEXT] += 1
-        self._text[:] = text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0")
-        self._words[_TEXT] += 1
+            self._said = text
+            self._text.write(text)
 
     @property
     def says(self) -> str:
         """What the worker last said; "" also where it died while it spoke."""
-        for _ in range(100):
-            before, text = self._words[_TEXT], bytes(self._text)
-            if before % 2 == 0 and self._words[_TEXT] == before:
-                return text.rstrip(b"\0").decode(errors="ignore")
-        return ""
+        return self._text.read()
+
+    def failed(self, text: str) -> None:
+        """Note the last error, in words. It outlives the process: the next one does not take it away."""
+        self._error.write(f"{time.time():.3f} {text}")
+
+    @property
+    def last_error(self) -> tuple[float, str]:
+        """When something last failed, in epoch seconds, and what; (0.0, "") where nothing ever has."""
+        when, _, text = self._error.read().partition(" ")
+        return (float(when), text) if when else (0.0, "")
 
     def hold(self, partitions: Iterable[int]) -> None:
         """The numbers of the partitions of its input that the worker has now, as far as 511."""

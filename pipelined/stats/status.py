@@ -15,6 +15,7 @@ from typing import Any
 from pipelined import __version__
 from pipelined.config.tree import SOURCE_TYPES
 from pipelined.errors import ExitCode
+from pipelined.logs.masking import mask
 from pipelined.stats import registry, source_metrics
 from pipelined.stats.slots import SharedStats, Slot, WorkerState
 
@@ -92,6 +93,8 @@ def _worker(slot: Slot, reason: str | None) -> dict[str, Any]:
     ended = child.generation > (1 if alive else 0) or parent.last_exit != 0
     last_exit = exit_in_words(parent.last_exit) if ended else None
     age = (time.monotonic_ns() - child.heartbeat_ns) / 1e9 if alive else None
+    measured = parent.measured if alive else None
+    failed_at, error = child.last_error
     return {
         "type": slot.worker,
         "index": slot.index,
@@ -107,6 +110,9 @@ def _worker(slot: Slot, reason: str | None) -> dict[str, Any]:
         "published": (child.published or None) if alive else None,
         "records_in": child.counter(registry.RECORDS_IN),
         "records_out": child.counter(registry.RECORDS_OUT),
+        "in_per_second": None if measured is None else round(measured[0], 2),
+        "out_per_second": None if measured is None else round(measured[1], 2),
+        "cpu_percent": None if measured is None else round(measured[2], 1),
         "in_flight": int(child.gauge(registry.IN_FLIGHT)) if alive else 0,
         "lag": int(child.gauge(registry.LAG)) if alive else None,
         "says": child.says if alive else "",
@@ -114,6 +120,8 @@ def _worker(slot: Slot, reason: str | None) -> dict[str, Any]:
         "paused_by_operator": parent.paused,
         "failures": _by_label(slot, registry.FAILURES),
         "dead_letters": _by_label(slot, registry.DEAD_LETTERS),
+        "last_error": mask(" ".join(error.split())),
+        "last_error_at": _time(failed_at),
         "source": _source(slot, alive) if slot.worker in SOURCE_TYPES else None,
     }
 

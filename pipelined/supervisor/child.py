@@ -67,6 +67,8 @@ def live(
         # Not only Exception: a panic of a Rust extension is a BaseException, and no bug of a worker may
         # unwind into the supervisor's frames below.
         code = _exit_code(error)
+        what = str(error) if isinstance(error, PipelinedError) else f"{type(error).__name__}: {error}"
+        stats.slot(worker, index).child.failed(what)
         log.critical(
             "worker %s/%d ends with exit code %d: %s",
             worker,

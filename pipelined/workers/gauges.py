@@ -99,6 +99,7 @@ class Gauges:
         """Count one committed failure: retried or dead."""
         category = str(error.category)
         self._stats.add(metrics.FAILURES, 1, category)
+        self._stats.failed(f"{error.code}: {error}")
         if kind == "dead":
             self._stats.add(metrics.DEAD_LETTERS, 1, category)
         else:

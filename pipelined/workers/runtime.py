@@ -193,6 +193,7 @@ class Runtime:
             if not self._window.holds(routed.record):
                 return  # its partition is somebody else's by now
             self._stats.add(metrics.FAILURES, 1, str(routed.error.category))
+            self._stats.failed(f"{routed.error.code}: {routed.error}")
             self._held.append(routed.record)
             if routed.pause:
                 self._pause.begin(routed.error)

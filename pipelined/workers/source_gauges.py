@@ -92,6 +92,7 @@ class SourceGauges:
     def failed(self, error: RecordError, *, refused: bool = False) -> None:
         """Note what stands in the way; ``refused``: until an operator has done something."""
         self._stats.add(metrics.FAILURES, 1, str(error.category))
+        self._stats.failed(f"{error.code}: {error}")
         self._stats.set(source_metrics.REFUSED, refused)
         if refused:
             state = "refused"

@@ -198,6 +198,7 @@ class TableRuntime:
             return False
         except (AuthError, DependencyError) as error:
             self._stats.add(metrics.FAILURES, 1, str(error.category))
+            self._stats.failed(f"{error.code}: {error}")
             self._pause.begin(error)
             return False
         crashpoint(Point.TABLES_STORED)

@@ -264,3 +264,30 @@ def test_words_that_are_too_long_are_cut_between_letters(stats: SharedStats) -> 
     child.say("a" + "ä" * 1000)
     assert child.says == "a" + "ä" * (len(child.says) - 1)
     assert 200 < len(child.says) < 1000
+
+
+def test_the_last_error_outlives_the_process_that_had_it(stats: SharedStats) -> None:
+    child = stats.slot("upload", 0).child
+    assert child.last_error == (0.0, "")
+    before = time.time()
+    child.failed("store_down: the disk is full")
+    child.failed("auth: " + "ä" * 2000)
+    child.say("something else")
+    child.begin(os.getpid())
+    when, text = child.last_error
+    assert before - 0.001 <= when <= time.time()
+    assert text.startswith("auth: ää")
+    assert len(text.encode()) < 760, "a line that is too long is cut, and never in the middle of a character"
+    assert (child.says, child.counter(metrics.RECORDS_IN)) == ("", 0)
+
+
+def test_a_process_killed_while_it_noted_an_error_leaves_none_and_the_next_one_can(
+    stats: SharedStats,
+) -> None:
+    child = stats.slot("upload", 0).child
+    child.failed("the first")
+    child._error._number[0] += 1  # as one that is killed between its two numbers leaves it
+    assert child.last_error == (0.0, "")
+    child.begin(os.getpid())
+    child.failed("the second")
+    assert child.last_error[1] == "the second"

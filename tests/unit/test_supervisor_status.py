@@ -53,6 +53,8 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
     child.add(registry.RECORDS_OUT, 5)
     child.add(registry.FAILURES, 2, "transient")
     child.add(registry.DEAD_LETTERS, 1, "poison")
+    child.failed("http_403: https://files.example/a?X-Amz-Signature=abc123 is refused")
+    stats.slot("download", 0).parent.measure((12.345, 11.0, 73.26))
     child.set(registry.LAG, 40)
     child.set(registry.IN_FLIGHT, 2)
     child.set(registry.PAUSED, 1)
@@ -62,6 +64,7 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
     worker = told["workers"][0]
     assert 0 <= worker.pop("heartbeat_age_s") < 5
     assert worker.pop("since").endswith("Z")
+    assert worker.pop("last_error_at").endswith("Z")
     assert worker == {
         "type": "download",
         "index": 0,
@@ -75,6 +78,9 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
         "published": 9464,
         "records_in": 7,
         "records_out": 5,
+        "in_per_second": 12.35,
+        "out_per_second": 11.0,
+        "cpu_percent": 73.3,
         "in_flight": 2,
         "lag": 40,
         "says": "stands by: another host does this work",
@@ -82,6 +88,7 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
         "paused_by_operator": False,
         "failures": {"transient": 2},
         "dead_letters": {"poison": 1},
+        "last_error": "http_403: https://files.example/a?*** is refused",
         "source": None,
     }
     assert json.loads(json.dumps(told)) == told
@@ -91,6 +98,8 @@ def test_a_dead_worker_shows_no_gauge_of_its_last_life(stats: SharedStats) -> No
     child = stats.slot("upload", 0).child
     child.ready()
     child.set(registry.LAG, 40)
+    child.failed("bug: it was like this")
+    stats.slot("upload", 0).parent.measure((1.0, 1.0, 1.0))
     tell(stats, "upload", WorkerState.BACKOFF, last_exit=-9, next_try=time.time() + 3)
     worker = document(stats, pid=1)["workers"][1]
     assert (worker["ready"], worker["lag"], worker["heartbeat_age_s"], worker["pid"]) == (
@@ -101,6 +110,8 @@ def test_a_dead_worker_shows_no_gauge_of_its_last_life(stats: SharedStats) -> No
     )
     assert (worker["reason"], worker["last_exit"]) == ("killed by SIGKILL", "killed by SIGKILL")
     assert worker["next_try"] > worker["since"]
+    assert (worker["in_per_second"], worker["out_per_second"], worker["cpu_percent"]) == (None, None, None)
+    assert worker["last_error"] == "bug: it was like this", "the reason of its end is still worth knowing"
 
 
 def test_the_supervisors_own_words_come_before_derived_ones(stats: SharedStats) -> None:
