@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import kustoqueries as kql
 import pytest
 
+import kustoqueries as kql
 from pipelined.errors import UnavailableError
 from pipelined.local.eventhouse import Eventhouse
 
