@@ -9,6 +9,7 @@ from pipelined.cli.backfill import backfill
 from pipelined.cli.config import config
 from pipelined.cli.control import start, status, stop
 from pipelined.cli.errors import main_wrapper
+from pipelined.cli.events import events
 from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
 from pipelined.cli.members import members
@@ -30,7 +31,7 @@ def pipelinectl() -> None:
 
 
 for command in (
-    *(backfill, config, ledger, load, members, service, sources, start, status, stop, tables, topics),
+    *(backfill, config, events, ledger, load, members, service, sources, start, status, stop, tables, topics),
     *OPERATIONS,
 ):
     pipelinectl.add_command(command)

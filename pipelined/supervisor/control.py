@@ -9,13 +9,13 @@ import selectors
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelined.errors import AlreadyRunningError, UnavailableError, UsageError
 from pipelined.supervisor.protocol import MOST_REQUEST, address, pack, socket_path, unpack
 from pipelined.supervisor.timers import Timers
 
-__all__ = ["Control"]
+__all__ = ["Control", "Peer"]
 
 log = logging.getLogger("pipelined.supervisor")
 
@@ -31,13 +31,21 @@ _SO_PEERGROUPS = 59  # Linux 4.13; the socket module has no name for it
 _GROUPS_BYTES = 1024  # the most that getsockopt() takes: 256 groups
 
 
+class Peer(NamedTuple):
+    """Who is at the other end, as the kernel says."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
 class Control:
     """Listens on ``control.sock`` in the runtime folder, for root, the daemon's user and its group.
 
-    ``answer`` gets each request and returns the reply; a UsageError of it is the reply's error. A
-    connection may send many requests; they are answered one at a turn of the loop, so that nobody who asks
-    much holds up the others. One that says nothing whole for 5 s is told so and closed, sooner while many
-    wait.
+    ``answer`` gets each request, with who asks, and returns the reply; a UsageError of it is the reply's
+    error. A connection may send many requests; they are answered one at a turn of the loop, so that nobody
+    who asks much holds up the others. One that says nothing whole for 5 s is told so and closed, sooner
+    while many wait.
     """
 
     def __init__(
@@ -45,7 +53,7 @@ class Control:
         runtime_dir: str,
         selector: selectors.BaseSelector,
         timers: Timers,
-        answer: Callable[[dict[str, Any]], dict[str, Any]],
+        answer: Callable[[dict[str, Any], Peer], dict[str, Any]],
     ) -> None:
         self.path = socket_path(runtime_dir)
         self.selector = selector
@@ -126,7 +134,7 @@ class Control:
             self.timers.set(self, 1.0, self.listen)
             return
         peer.setblocking(False)
-        self.connections.add(_Connection(self, peer, may_control=_may_control(peer)))
+        self.connections.add(_Connection(self, peer))
         if len(self.connections) >= _MOST_CONNECTIONS:
             self._stop_listening()  # the others wait in the kernel's queue
             for connection in self.connections:
@@ -152,9 +160,10 @@ class Control:
 class _Connection:
     """One peer: what it sent so far, and what it has not taken yet."""
 
-    def __init__(self, control: Control, peer: socket.socket, *, may_control: bool) -> None:
+    def __init__(self, control: Control, peer: socket.socket) -> None:
         self.socket = peer
-        self._may_control = may_control
+        self._peer = Peer(*struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+        self._may_control = _may_control(peer, self._peer)
         self._control = control
         self._inbox = bytearray()
         self._outbox = bytearray()
@@ -254,7 +263,7 @@ class _Connection:
             self._reject(str(error))
             return
         try:
-            reply = {"ok": True, **self._control.answer(request)}
+            reply = {"ok": True, **self._control.answer(request, self._peer)}
         except UsageError as error:
             reply = {"ok": False, "error": str(error)}
         except Exception:
@@ -275,13 +284,12 @@ class _Connection:
         self.close()
 
 
-def _may_control(peer: socket.socket) -> bool:
+def _may_control(connection: socket.socket, peer: Peer) -> bool:
     """Root, our own user, or a member of our group: also should the socket's mode have been changed."""
-    _, uid, gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    if uid in {0, os.geteuid()} or gid == os.getegid():
+    if peer.uid in {0, os.geteuid()} or peer.gid == os.getegid():
         return True
     try:
-        groups = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+        groups = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
     except OSError:
         return False  # more groups than fit: not worth guessing
     return os.getegid() in struct.unpack(f"{len(groups) // 4}I", groups)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pipelined.config.tree import WORKER_TYPES, Config
 from pipelined.errors import UsageError
 from pipelined.stats.slots import SharedStats, WorkerState
+from pipelined.supervisor.events import Events
 from pipelined.supervisor.process import Process
 from pipelined.supervisor.states import Worker, WorkerSpec
 from pipelined.supervisor.timers import Timers
@@ -24,6 +25,7 @@ class Fleet:
         stats: SharedStats,
         timers: Timers,
         fork: Callable[[Worker], Process],
+        events: Events,
     ) -> None:
         self.config = config
         self.specs = list(specs)
@@ -31,6 +33,7 @@ class Fleet:
         self._stats = stats
         self._timers = timers
         self._fork = fork
+        self._events = events
         for spec in specs:
             for index in range(spec.processes):
                 self._make(spec, index, config)
@@ -86,7 +89,7 @@ class Fleet:
     def _make(self, spec: WorkerSpec, index: int, config: Config) -> Worker:
         slot = self._stats.slot(spec.type, index)
         slot.parent.occupy()
-        worker = Worker(spec, slot, config, self._timers, self._fork)
+        worker = Worker(spec, slot, config, self._timers, self._fork, self._events)
         self.workers.append(worker)
         self.workers.sort(key=lambda each: (self.types.index(each.type), each.index))
         return worker

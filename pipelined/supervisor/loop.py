@@ -13,17 +13,19 @@ from typing import Any, NoReturn
 
 from pipelined.config.tree import Config
 from pipelined.errors import ExitCode, UsageError
+from pipelined.stats.rates import EVERY_S, Rates
 from pipelined.stats.slots import SharedStats, WorkerState
-from pipelined.stats.status import document
+from pipelined.stats.status import document, exit_in_words
 from pipelined.supervisor.child import Entry, live
-from pipelined.supervisor.control import Control
+from pipelined.supervisor.control import Control, Peer
+from pipelined.supervisor.events import Event, Events
 from pipelined.supervisor.fleet import Fleet
 from pipelined.supervisor.notify import Notify
 from pipelined.supervisor.operations import Operations, Revision
 from pipelined.supervisor.order import StartOrder, StopOrder
 from pipelined.supervisor.pidfile import Pidfile
 from pipelined.supervisor.process import Process
-from pipelined.supervisor.protocol import FIELDS
+from pipelined.supervisor.protocol import FIELDS, in_words
 from pipelined.supervisor.signals import Signals
 from pipelined.supervisor.states import Worker, WorkerSpec
 from pipelined.supervisor.timers import Timers
@@ -36,6 +38,8 @@ log = logging.getLogger("pipelined.supervisor")
 #: One Ctrl-C may come twice, from the terminal and from a parent that passes it on.
 _SAME_SIGNAL_S = 0.5
 _SECOND_SIGNAL_S = 2.0
+#: What changes nothing, and is asked so often that it is no event.
+_QUESTIONS = frozenset({"status", "operation", "events"})
 
 
 class Supervisor:
@@ -61,12 +65,14 @@ class Supervisor:
         self._on_ready = on_ready
         self._pid = 0
         self._timers = Timers()
+        self._events = Events(config.state_dir, self._timers)
+        self._rates = Rates(stats)
         self._notify = Notify(stats, self._timers)
         self._pidfile = Pidfile(config.state_dir)
         self._selector = selectors.DefaultSelector()
         self._control = Control(config.runtime_dir, self._selector, self._timers, self._answer)
         self._signals: Signals | None = None
-        self._fleet = Fleet(config, specs, stats, self._timers, self._fork)
+        self._fleet = Fleet(config, specs, stats, self._timers, self._fork, self._events)
         self.workers = self._fleet.workers
         self._operations = Operations(
             self._fleet,
@@ -74,6 +80,7 @@ class Supervisor:
             revision,
             functools.partial(Trial, selector=self._selector, timers=self._timers, forget=self._forget),
             self._state,
+            self._events,
         )
         self._starting: StartOrder | None = StartOrder(self._fleet.specs, self.workers, self._timers)
         self._stopping: StopOrder | None = None
@@ -96,16 +103,24 @@ class Supervisor:
             self._signals = Signals()
             self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
             log.info("the supervisor (pid %d) starts %d workers", self._pid, len(self.workers))
+            told = f"{len(self.workers)} workers"
+            self._events.add(Event.DAEMON_STARTED, told, pid=self._pid)
+            self._measure()
             while not self._advance():
                 state = "reloading" if self._operations.reloading else self._state()
                 self._notify.follow(state, self._fleet.specs, self.workers)
+                self._events.flush()
                 for key, mask in self._selector.select(self._timers.wait()):
                     key.data(mask)
                 self._timers.run()
+            code = self._exit_code()
+            log.info("the supervisor ends with exit code %d", code)
+            self._events.add(Event.DAEMON_ENDED, exit_in_words(code), pid=self._pid)
+        except Exception as error:
+            self._events.add(Event.DAEMON_ENDED, f"{type(error).__name__}: {error}", pid=self._pid)
+            raise
         finally:
             self._clean_up()
-        code = self._exit_code()
-        log.info("the supervisor ends with exit code %d", code)
         return code
 
     def _advance(self) -> bool:
@@ -117,10 +132,15 @@ class Supervisor:
         if self._starting is not None and self._starting.advance():
             self._starting = None
             log.info("every worker type has been started; the daemon is %s", self._state())
+            self._events.add(Event.DAEMON_UP, f"every worker type has been started: {self._state()}")
             if self._on_ready is not None:
                 self._on_ready()
         self._operations.advance()
         return False
+
+    def _measure(self) -> None:
+        self._rates.look()
+        self._timers.set(self._rates, EVERY_S, self._measure)
 
     def _judge_fatal(self) -> None:
         fatal = [worker for worker in self.workers if worker.state is WorkerState.FATAL]
@@ -133,6 +153,7 @@ class Supervisor:
     def _stop(self, why: str, *, leave: bool = False) -> None:
         if self._stopping is None:
             log.info("the daemon stops: %s", why)
+            self._events.add(Event.DAEMON_STOPPING, why)
             self._starting = None
             self._operations.abandon()
             self._stopping = StopOrder(self._fleet.specs, self.workers, leave=leave)
@@ -142,6 +163,7 @@ class Supervisor:
     def _on_signals(self, _mask: int) -> None:
         assert self._signals is not None
         for number in self._signals.received():
+            self._events.add(Event.SIGNAL, number.name)
             if number is signal.SIGHUP:
                 self._reload()
             else:
@@ -219,6 +241,7 @@ class Supervisor:
         if self._signals is not None:
             self._signals.close()
         self._selector.close()
+        self._events.flush(last=True)
         self._pidfile.release()
 
     def _exit_code(self) -> int:
@@ -235,10 +258,25 @@ class Supervisor:
             return "starting"
         return self._fleet.state()
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
         if odd := request.keys() - FIELDS:
             raise UsageError(f"unknown field {min(odd)[:40]!r}; nothing was done")
+        if str(request.get("cmd")) in _QUESTIONS:
+            return self._do(request)
+        # Only the numbers of who asks: the name may be a network's to tell, and this loop waits for nobody.
+        concerns, words = str(request.get("type", ""))[:40], in_words(request)
+        who = {"uid": peer.uid, "pid": peer.pid}
+        self._events.add(Event.COMMAND, words, worker=concerns, **who)
+        try:
+            return self._do(request)
+        except UsageError as error:
+            self._events.add(Event.REFUSED, f"{words}: {error}", worker=concerns, **who)
+            raise
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         match request:
+            case {"cmd": "events"}:
+                return {"events": self._events.after(_number(request))}
             case {"cmd": "status"}:
                 reasons = {(worker.type, worker.index): worker.reason for worker in self.workers}
                 return {"status": document(self._stats, pid=self._pid, state=self._state(), reasons=reasons)}
@@ -249,3 +287,10 @@ class Supervisor:
             case _:
                 return {**self._operations.answer(request), "state": self._state()}
         return {"state": self._state()}
+
+
+def _number(request: dict[str, Any]) -> int:
+    number = request.get("number", 0)
+    if not isinstance(number, int):
+        raise UsageError("the number of an event is a whole number")
+    return number

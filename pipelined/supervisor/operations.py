@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pipelined.config.diff import changes, fixed, touches
 from pipelined.config.tree import WITHOUT_KAFKA, WORKER_TYPES, Config
 from pipelined.errors import UsageError
+from pipelined.supervisor.events import Event, Events
 from pipelined.supervisor.fleet import Fleet
 from pipelined.supervisor.rollout import Rollout, Step
 from pipelined.supervisor.timers import Timers
@@ -63,13 +64,16 @@ class Operations:
         revision: Revision | None,
         ask: Ask,
         state: Callable[[], str],
+        events: Events,
     ) -> None:
         self._fleet = fleet
         self._timers = timers
         self._revision = revision
         self._ask = ask
         self._state = state
+        self._events = events
         self._last = _Operation(0, "nothing", "done")
+        self._concerns = ""  # the type that it is about, if it is about one
         self._trial: Trial | None = None
         self._rollout: Rollout | None = None
         self._new: Config | None = None
@@ -118,7 +122,7 @@ class Operations:
 
     def reload(self, why: str) -> None:
         """Read the configuration again, and take it over if it is right."""
-        self._check(f"reload, {why}", None)
+        self._check(f"reload, {why}", None, "")
 
     def advance(self) -> None:
         """Take the next step, if one is due."""
@@ -147,13 +151,14 @@ class Operations:
             operation["workers"] = dict(self._rollout.told)
         return {"operation": operation}
 
-    def _begin(self, what: str) -> None:
+    def _begin(self, what: str, concerns: str) -> None:
         self._refuse_stopping()
         if self._state() == "starting":
             raise UsageError("the daemon is still starting; try again when `pipelinectl status` says running")
         if not self._last.over:
             raise UsageError(f"a {self._last.what.partition(',')[0]} is under way; wait until it is over")
         self._last = _Operation(self._last.number + 1, what)
+        self._concerns = concerns
         log.info("%s", what)
 
     def _refuse_stopping(self) -> None:
@@ -168,7 +173,7 @@ class Operations:
 
     def _restart(self, name: str) -> None:
         workers = self._fleet.of(name)
-        self._begin(f"restart of {name}")
+        self._begin(f"restart of {name}", name)
         for worker in workers:
             worker.wanted = True
         steps = [Step(worker.type, worker.index, "renewed") for worker in workers]
@@ -181,13 +186,13 @@ class Operations:
         config = self._fleet.config
         settings = dataclasses.replace(config.worker(name), processes=count)
         workers = dataclasses.replace(config.workers, **{name.replace("-", "_"): settings})
-        self._check(f"scale of {name} to {count}", dataclasses.replace(config, workers=workers))
+        self._check(f"scale of {name} to {count}", dataclasses.replace(config, workers=workers), name)
 
-    def _check(self, what: str, wanted: Config | None) -> None:
+    def _check(self, what: str, wanted: Config | None, concerns: str) -> None:
         revision, present = self._revision, self._fleet.config
         if revision is None:
             raise UsageError("this daemon cannot take over another configuration")
-        self._begin(what)
+        self._begin(what, concerns)
         try:
             self._trial = self._ask(lambda: revision.check(present, wanted), self._checked)
         except OSError as error:
@@ -260,8 +265,11 @@ class Operations:
         self._new = None
         for problem in problems:
             log.error("%s is %s: %s", self._last.what, state, problem)
+        words = "; ".join(problems) or _in_words(self._last)
         if state == "done":
-            log.info("%s is done: %s", self._last.what, _in_words(self._last))
+            log.info("%s is done: %s", self._last.what, words)
+        told = "; ".join([f"{self._last.what} is {state}: {words}", *self._last.changes])
+        self._events.add(Event.OUTCOME, told, worker=self._concerns)
 
 
 def _in_words(operation: _Operation) -> str:

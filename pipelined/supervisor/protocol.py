@@ -4,6 +4,7 @@ A request is ``{"v": 1, "cmd": "…", …}``, a reply ``{"v": 1, "ok": true, …
 ``{"v": 1, "ok": false, "error": "…"}``. The commands:
 
 - ``status``: the reply has ``status``, the document of ``stats.status``;
+- ``events``: the reply has ``events``, the last ones of the daemon; with ``number`` only those after it;
 - ``stop``, of everything: with ``"leave": true`` where this host goes out of service;
 - ``stop``, ``start``, ``pause``, ``resume`` with ``"type": "download"``: done, or begun, with the reply;
 - ``reload``, and with a type ``restart`` and ``scale`` (with ``"processes": 4``): the reply has
@@ -23,7 +24,18 @@ from typing import Any
 
 from pipelined.errors import UnavailableError
 
-__all__ = ["FIELDS", "MOST_REQUEST", "VERSION", "address", "ask", "pack", "socket_path", "unpack"]
+__all__ = [
+    "FIELDS",
+    "MOST_REQUEST",
+    "VERSION",
+    "OtherVersionError",
+    "address",
+    "ask",
+    "in_words",
+    "pack",
+    "socket_path",
+    "unpack",
+]
 
 VERSION = 1
 #: What a request may have. Any other field is refused: mistyped, it would mean something else without it.
@@ -32,6 +44,10 @@ FIELDS = frozenset({"v", "cmd", "type", "leave", "processes", "number"})
 MOST_REQUEST = 4096
 _MOST_REPLY = 16 * 1024 * 1024
 _MOST_PATH = 107
+
+
+class OtherVersionError(ValueError):
+    """The other end speaks another version of the protocol."""
 
 
 def socket_path(runtime_dir: str) -> Path:
@@ -57,6 +73,13 @@ def pack(message: dict[str, Any]) -> bytes:
     return json.dumps({"v": VERSION, **message}, separators=(",", ":")).encode() + b"\n"
 
 
+def in_words(request: dict[str, Any]) -> str:
+    """A request as an operator would type it, cut where it is odd."""
+    words = [request.get("cmd"), request.get("type"), request.get("processes")]
+    words += ["--leave"] if request.get("leave") is True else []
+    return " ".join(str(word)[:40] for word in words if word is not None)
+
+
 def unpack(line: bytes) -> dict[str, Any]:
     """The message in a line; raises ValueError with what is wrong with it."""
     try:
@@ -66,7 +89,7 @@ def unpack(line: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ValueError("that is not a JSON object")
     if message.get("v") != VERSION:
-        raise ValueError(
+        raise OtherVersionError(
             f"this end speaks version {VERSION} of the protocol, and was spoken to in "
             f"{str(message.get('v', 'none'))[:20]}; use the pipelinectl that came with it"
         )

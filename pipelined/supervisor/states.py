@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pipelined.config import tree
 from pipelined.errors import ExitCode
 from pipelined.stats.slots import Slot, WorkerState
 from pipelined.stats.status import exit_in_words
 from pipelined.supervisor.backoff import Backoff
+from pipelined.supervisor.events import Event, Events
 from pipelined.supervisor.process import Process
 from pipelined.supervisor.timers import Timers
 
@@ -22,7 +24,12 @@ log = logging.getLogger("pipelined.supervisor")
 _ABORT_S = 5.0  # from SIGABRT, which writes the stacks, to SIGKILL
 _REMIND_S = 10.0  # a process that outlives SIGKILL waits in the kernel: all we can do is say so
 _MEMORY_S = 2.0  # between two looks at its memory
-_LEVELS = {WorkerState.BACKOFF: logging.WARNING, WorkerState.FATAL: logging.ERROR}
+_LEVELS = {
+    Event.BACK_OFF: logging.WARNING,
+    Event.FATAL: logging.ERROR,
+    Event.HUNG: logging.WARNING,
+    Event.MEMORY: logging.WARNING,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Worker:
         config: tree.Config,
         timers: Timers,
         fork: Callable[[Worker], Process],
+        events: Events,
     ) -> None:
         self.type = spec.type
         self.index = slot.index
@@ -66,6 +74,7 @@ class Worker:
         self._slot = slot
         self._timers = timers
         self._fork = fork
+        self._events = events
         self._backoff = Backoff(config.supervisor)
         self._restarts = 0
         self._next_try = 0.0
@@ -73,7 +82,12 @@ class Worker:
         self._trouble = ""  # why we killed it, if we did
         self._started = 0.0
         self._healthy_since = 0.0
-        self._enter(WorkerState.STOPPED, self.reason, quiet=True)
+        self._enter(WorkerState.STOPPED, self.reason, None)
+
+    @property
+    def name(self) -> str:
+        """For a log line, an event and a reply."""
+        return f"{self.type}/{self.index}"
 
     @property
     def settled(self) -> bool:
@@ -99,13 +113,13 @@ class Worker:
         if self.process is None:
             self._timers.cancel(self)
             if self.state is not WorkerState.STOPPED:
-                self._enter(WorkerState.STOPPED, "stopped")
+                self._enter(WorkerState.STOPPED, "stopped", Event.STOPPED)
         elif not self._asked:
             self._asked = True
             self.drain_exceeded = False
             self.process.terminate()
             if self.state is not WorkerState.STOPPING:  # else it is being aborted, with a nearer deadline
-                self._enter(WorkerState.STOPPING, "told to drain")
+                self._enter(WorkerState.STOPPING, "told to drain", Event.DRAINING)
                 self._timers.set(self, self._settings.drain_s, self._drain_is_over)
 
     def restart(self) -> None:
@@ -127,7 +141,8 @@ class Worker:
         if paused != self.paused:
             self._slot.parent.pause(paused)
             if self.state is WorkerState.RUNNING:
-                self._enter(WorkerState.RUNNING, self._running)
+                event = Event.PAUSED if paused else Event.RESUMED
+                self._enter(WorkerState.RUNNING, self._running, event)
 
     @property
     def _running(self) -> str:
@@ -145,12 +160,15 @@ class Worker:
         if self.process is not None:
             self._trouble = why
             self.process.kill()
-            if self.state is not WorkerState.STOPPING:
-                self._enter(WorkerState.STOPPING, why)
+            if self.state is WorkerState.STOPPING:
+                self._tell(Event.KILLED, why)
+            else:
+                self._enter(WorkerState.STOPPING, why, Event.KILLED)
             self._timers.set(self, _REMIND_S, self._outlived)
 
     def exited(self, code: int) -> None:
         """Its process has ended and is reaped; ``code`` is its exit code, or minus the signal."""
+        pid = self.process.pid if self.process else 0
         self.process = None
         self.last_exit = code
         self._timers.cancel(self)
@@ -158,13 +176,14 @@ class Worker:
         words = exit_in_words(code)
         reason = f"{self._trouble}; {words}" if self._trouble else words
         if asked:
-            self._enter(WorkerState.STOPPED, "stopped" if code == 0 else reason)
+            self._enter(WorkerState.STOPPED, "stopped" if code == 0 else reason, Event.STOPPED, pid=pid)
             if self.wanted:
                 self._launch()
         elif self.wanted:
+            self._tell(Event.DIED, reason, pid=pid)
             self._crashed(reason, final=code == ExitCode.CONFIG)
         else:
-            self._enter(WorkerState.EXITED, reason)
+            self._enter(WorkerState.EXITED, reason, Event.DIED, pid=pid)
 
     def _launch(self) -> None:
         self._trouble = ""
@@ -176,7 +195,7 @@ class Worker:
         except OSError as error:
             self._crashed(f"it could not be started: {error}", final=False)
             return
-        self._enter(WorkerState.STARTING, "")
+        self._enter(WorkerState.STARTING, "", Event.STARTED)
         self._timers.set(self, 0.002, self._look_for_ready)
 
     def _look_for_ready(self) -> None:
@@ -190,7 +209,7 @@ class Worker:
         silent = now - child.heartbeat_ns / 1e9 if ours else age
         if ours and child.is_ready:
             self._healthy_since = now
-            self._enter(WorkerState.RUNNING, self._running)
+            self._enter(WorkerState.RUNNING, self._running, Event.READY, seconds=round(age, 3))
             self._look_for_beat()
             self._watch_memory()
         elif silent >= self._settings.start_s:
@@ -221,7 +240,7 @@ class Worker:
                 self._trouble = f"drained, because it used {used:.0f} MB of its {limit} (memory_mb)"
                 self.process.terminate()
                 why = f"uses {used:.0f} MB, more than its {limit} (memory_mb): drains"
-                self._enter(WorkerState.STOPPING, why, level=logging.WARNING)
+                self._enter(WorkerState.STOPPING, why, Event.MEMORY)
                 self._timers.set(self, self._settings.drain_s, self._drain_is_over)
         self._watch_memory()
 
@@ -229,7 +248,7 @@ class Worker:
         assert self.process is not None
         self._trouble = why
         self.process.abort()
-        self._enter(WorkerState.STOPPING, why, level=logging.WARNING)
+        self._enter(WorkerState.STOPPING, why, Event.HUNG)
         self._timers.set(self, _ABORT_S, lambda: self.kill(why))
 
     def _drain_is_over(self) -> None:
@@ -252,19 +271,17 @@ class Worker:
         wait = None if final else self._backoff.failed(now, healthy_for)
         if wait is None:
             why = reason if final else f"given up after too many restarts; the last: {reason}"
-            self._enter(WorkerState.FATAL, why)
+            self._enter(WorkerState.FATAL, why, Event.FATAL)
         else:
             self._next_try = time.time() + wait
-            self._enter(WorkerState.BACKOFF, reason)
+            self._enter(WorkerState.BACKOFF, reason, Event.BACK_OFF, seconds=round(wait, 3))
             self._timers.set(self, wait, self._restart)
 
     def _restart(self) -> None:
         self._restarts += 1
         self._launch()
 
-    def _enter(
-        self, state: WorkerState, reason: str, *, level: int | None = None, quiet: bool = False
-    ) -> None:
+    def _enter(self, state: WorkerState, reason: str, event: Event | None, **more: Any) -> None:
         self.state, self.reason = state, reason
         if state is not WorkerState.BACKOFF:
             self._next_try = 0.0
@@ -276,13 +293,19 @@ class Worker:
             since=time.time(),
             next_try=self._next_try,
         )
-        if not quiet:
+        if event is not None:
+            self._tell(event, reason, **more)
             log.log(
-                level or _LEVELS.get(state, logging.INFO),
+                _LEVELS.get(event, logging.INFO),
                 "worker %s/%d is %s%s",
                 self.type,
                 self.index,
                 state.name,
                 f": {reason}" if reason else "",
-                extra={"child": f"{self.type}/{self.index}", "state": state.name, "reason": reason},
+                extra={"child": self.name, "state": state.name, "reason": reason},
             )
+
+    def _tell(self, event: Event, why: str, *, pid: int = 0, **more: Any) -> None:
+        if not pid and self.process is not None:
+            pid = self.process.pid
+        self._events.add(event, why, worker=self.name, pid=pid or None, restarts=self._restarts, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import socket
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelined.errors import AlreadyRunningError, UnavailableError, UsageError
-from pipelined.supervisor.control import Control
+from pipelined.supervisor.control import Control, Peer
 from pipelined.supervisor.protocol import address, ask, pack, unpack
 from pipelined.supervisor.timers import Timers
 
@@ -27,7 +28,8 @@ class Loop:
         self.control = Control(str(folder), self.selector, self.timers, self.answer)
         self.control.open()
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        assert peer[:2] == (os.getpid(), os.getuid())
         if request["cmd"] == "bug":
             raise RuntimeError("a bug")
         if request["cmd"] == "usage":
