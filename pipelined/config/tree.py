@@ -194,8 +194,11 @@ class Logs:
     level: str = key("INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     format: str = key(
         "auto",
-        "auto: readable on a terminal, with priorities under journald, JSON elsewhere.",
+        "auto: readable on a terminal, with fields to journald under systemd, JSON elsewhere.",
         choices=("auto", "json", "text", "journal"),
+    )
+    repeats: int = key(
+        20, "The same message so often within a minute, then only counted; 0: always.", low=0, high=1_000_000
     )
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pipelined.logs.events import code_of
 from pipelined.logs.masking import MASKED, is_secret_name, mask
 
 __all__ = ["JournalFormat", "JsonFormat", "TextFormat"]
@@ -16,7 +17,9 @@ __all__ = ["JournalFormat", "JsonFormat", "TextFormat"]
 #: What every record has; anything else on it was given as ``extra=``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Our own names: an extra field of such a name is shown as ``extra_NAME`` instead of being lost.
-_OURS = frozenset({"time", "level", "logger", "message", "worker", "index", "pid", "exception", "stack"})
+_OURS = frozenset(
+    {"time", "level", "logger", "message", "worker", "index", "instance", "pid", "exception", "stack"}
+)
 
 #: Longest text of one field; a line much longer is cut apart by journald.
 _LONGEST = 16_000
@@ -32,10 +35,11 @@ _DEBUG_PRIORITY = 7
 class _Format(logging.Formatter):
     """Takes a record apart into masked fields; what becomes of them is for the formats below."""
 
-    def __init__(self, worker: str, index: int) -> None:
+    def __init__(self, worker: str, index: int, instance: str = "") -> None:
         super().__init__()
         self.worker = worker
         self.index = index
+        self.instance = instance
 
     def message(self, record: logging.LogRecord) -> str:
         """The sentence. Arguments that do not fit it are shown beside it: a log call never fails."""
@@ -66,7 +70,9 @@ class _Format(logging.Formatter):
 
 
 class JsonFormat(_Format):
-    """One JSON object on one line: time, level, logger, message, worker, index, pid, all extra fields."""
+    """One JSON object on one line: time, level, logger, event, message, worker, index, instance, pid, and
+    all extra fields.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -81,14 +87,18 @@ class JsonFormat(_Format):
             **self.extras(record),
             **self.trace(record),
         }
+        if self.instance:
+            entry["instance"] = self.instance
+        if (code := code_of(record)) is not None:
+            entry["event"] = code
         return json.dumps(entry, ensure_ascii=False, allow_nan=False)
 
 
 class TextFormat(_Format):
     """A readable line; tracebacks below it, indented. With ``colour``, for a terminal."""
 
-    def __init__(self, worker: str, index: int, *, colour: bool = False) -> None:
-        super().__init__(worker, index)
+    def __init__(self, worker: str, index: int, instance: str = "", *, colour: bool = False) -> None:
+        super().__init__(worker, index, instance)
         self.colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
@@ -100,8 +110,12 @@ class TextFormat(_Format):
 
     def body(self, record: logging.LogRecord) -> str:
         """Everything but time and level."""
-        words = [f"[{self.worker}-{self.index} {record.process}]", _one_line(self.message(record))]
-        words += [f"{name}={_word(value)}" for name, value in self.extras(record).items()]
+        return f"[{self.worker}-{self.index} {record.process}] {self.sentence(record)}"
+
+    def sentence(self, record: logging.LogRecord) -> str:
+        """The message with its fields, and below it the traceback."""
+        words = [_one_line(self.message(record))]
+        words += [f"{name}={_word(value)}" for name, value in self.extras(record).items() if name != "event"]
         below = [line for text in self.trace(record).values() for line in text.splitlines()]
         return "\n    ".join([" ".join(words), *(_one_line(line) for line in below)])
 
@@ -111,9 +125,13 @@ class JournalFormat(TextFormat):
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines, each with its ``<N>``, without the last line end."""
-        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), _DEBUG_PRIORITY)
+        priority = self.priority(record)
         lines = f"{record.levelname} {self.body(record)}".splitlines()
         return "\n".join(f"<{priority}>{line}" for line in lines)
+
+    def priority(self, record: logging.LogRecord) -> int:
+        """The record's level as syslog and journald count: 7 the least, 2 critical."""
+        return next((number for level, number in _PRIORITIES if record.levelno >= level), _DEBUG_PRIORITY)
 
 
 def _time(record: logging.LogRecord) -> dt.datetime:

@@ -12,12 +12,16 @@ import os
 import select
 import socket
 import stat
+from collections.abc import Iterable
 
-__all__ = ["DescriptorHandler"]
+from pipelined.logs.context import fill
+from pipelined.logs.repeats import Repeats
+
+__all__ = ["PATIENCE_MS", "DescriptorHandler"]
 
 #: How long one line may wait for a reader that is merely slow, in milliseconds. Once in vain, the reader
 #: counts as stalled, and nothing waits until it takes something again.
-_PATIENCE_MS = 100
+PATIENCE_MS = 100
 #: What a pipe takes whole or not at all, and what fits once poll() calls it writable.
 _ATOMIC = select.PIPE_BUF
 
@@ -25,10 +29,12 @@ _ATOMIC = select.PIPE_BUF
 class DescriptorHandler(logging.Handler):
     """Writes lines to a file descriptor. ``dropped`` counts the lines that could not be written."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, repeats: Repeats) -> None:
         super().__init__()
         self.dropped = 0
         self._told = 0
+        self._repeats = repeats
+        self._pid = os.getpid()
         self._stalled = False
         self._rest = b""
         self._descriptor = descriptor
@@ -42,16 +48,47 @@ class DescriptorHandler(logging.Handler):
             self._own = _opened_again(descriptor)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, after the rest of one that went out only in part."""
+        """Write one record, unless it was said often enough; before it what was counted until now."""
+        fill(record)
+        passes = self._repeats.passes(record)
+        self._put_all(self._repeats.due())
+        if passes:
+            self._put_all([record])
+
+    def tick(self) -> None:
+        """Write the counts that are due, also when nothing else is logged."""
+        self.acquire()
+        try:
+            self._put_all(self._repeats.due())
+        finally:
+            self.release()
+
+    def flush(self) -> None:
+        """Write everything that was only counted; called at the end of the process as well."""
+        if self._pid != os.getpid():
+            return  # just forked: these counts are the parent's
+        self._put_all(self._repeats.due(all_of_them=True))
+        self._tell_dropped()
+
+    def put(self, record: logging.LogRecord) -> bool:
+        """Whether the record was taken, or begun: the rest of what went out only in part goes first."""
         try:
             line = self.format(record)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             line = f"a log record of {record.name} could not be formatted: {type(error).__name__}"
-        if not self._write(line):
-            self.dropped += 1
-        elif self.dropped > self._told:
-            lost, self._told = self.dropped - self._told, self.dropped
-            self._write(self.format(_dropped_record(lost)))
+        return self._write(line)
+
+    def _put_all(self, records: Iterable[logging.LogRecord]) -> None:
+        for record in records:
+            if self.put(record):
+                self._tell_dropped()
+            else:
+                self.dropped += 1
+
+    def _tell_dropped(self) -> None:
+        lost = self.dropped - self._told
+        if lost and self.put(_dropped_record(lost)):
+            self._told += lost
 
     def close(self) -> None:
         """Give back what the handler opened; the descriptor it was given stays open."""
@@ -78,7 +115,7 @@ class DescriptorHandler(logging.Handler):
     def _put(self, data: bytes) -> int:
         """How much of ``data`` was taken; waits once for a reader that was not stalled before."""
         written = self._try(data)
-        if written < len(data) and not self._stalled and self._writable(_PATIENCE_MS):
+        if written < len(data) and not self._stalled and self._writable(PATIENCE_MS):
             written += self._try(data[written:])
         self._stalled = written < len(data)
         return written

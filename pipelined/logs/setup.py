@@ -9,28 +9,30 @@ import threading
 from types import TracebackType
 
 from pipelined.config.tree import Logs
+from pipelined.logs import journal
 from pipelined.logs.formats import JournalFormat, JsonFormat, TextFormat
 from pipelined.logs.handler import DescriptorHandler
+from pipelined.logs.journal import Journal, JournalHandler
+from pipelined.logs.repeats import Repeats
 
-__all__ = ["dropped", "setup"]
+__all__ = ["dropped", "setup", "tick"]
 
 _STDERR = 2
 
 
-def setup(settings: Logs, *, worker: str, index: int, descriptor: int = _STDERR) -> None:
+def setup(settings: Logs, *, worker: str, index: int, instance: str = "", descriptor: int = _STDERR) -> None:
     """Log as configured, to ``descriptor``, in the name of this worker. Every process calls it once, a
     child after its fork again: what was set up before is taken down.
 
-    Uncaught exceptions and warnings go to the log as well, since they may carry what must be masked.
+    ``instance`` names the process among those of all hosts. Uncaught exceptions and warnings go to the log
+    as well, since they may carry what must be masked.
     """
     root = logging.getLogger()
-    for old in root.handlers[:]:
-        if isinstance(old, DescriptorHandler):
-            root.removeHandler(old)
-            old.close()
-    handler = DescriptorHandler(descriptor)
-    handler.setFormatter(_formatter(settings.format, worker, index, descriptor))
-    root.addHandler(handler)
+    for old in _handlers():
+        root.removeHandler(old)
+        old.flush()
+        old.close()
+    root.addHandler(_handler(settings, (worker, index, instance), descriptor))
     root.setLevel(settings.level)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
@@ -39,18 +41,29 @@ def setup(settings: Logs, *, worker: str, index: int, descriptor: int = _STDERR)
 
 def dropped() -> int:
     """How many lines this process could not write since its :func:`setup`."""
-    return sum(h.dropped for h in logging.getLogger().handlers if isinstance(h, DescriptorHandler))
+    return sum(handler.dropped for handler in _handlers())
 
 
-def _formatter(name: str, worker: str, index: int, descriptor: int) -> logging.Formatter:
-    terminal = os.isatty(descriptor)
+def tick() -> None:
+    """Now and then, where a process may log nothing for long: what was only counted is told."""
+    for handler in _handlers():
+        handler.tick()
+
+
+def _handlers() -> list[DescriptorHandler]:
+    return [each for each in logging.getLogger().handlers if isinstance(each, DescriptorHandler)]
+
+
+def _handler(settings: Logs, who: tuple[str, int, str], descriptor: int) -> DescriptorHandler:
+    name, terminal, repeats = settings.format, os.isatty(descriptor), Repeats(settings.repeats)
     if name == "auto":
         name = "text" if terminal else "journal" if _is_journal(descriptor) else "json"
-    if name == "json":
-        return JsonFormat(worker, index)
     if name == "journal":
-        return JournalFormat(worker, index)
-    return TextFormat(worker, index, colour=terminal and not os.environ.get("NO_COLOR"))
+        return JournalHandler(descriptor, JournalFormat(*who), repeats, Journal(journal.SOCKET))
+    handler = DescriptorHandler(descriptor, repeats)
+    colour = terminal and not os.environ.get("NO_COLOR")
+    handler.setFormatter(JsonFormat(*who) if name == "json" else TextFormat(*who, colour=colour))
+    return handler
 
 
 def _is_journal(descriptor: int) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipelined.config.tree import Logs
-from pipelined.logs import handler
+from pipelined.logs import handler, journal
 from pipelined.logs.setup import dropped, setup
 
 LOG = logging.getLogger("pipelined.test")
@@ -28,7 +28,8 @@ FORMATS = ["json", "text", "journal"]
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(journal, "SOCKET", tmp_path / "no journald here")
     root = logging.getLogger()
     before = root.level, root.handlers[:], sys.excepthook, threading.excepthook
     yield
@@ -262,7 +263,7 @@ def stalled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_stalled_reader_stalls_nobody_and_what_is_lost_is_counted(stalled: tuple[int, int]) -> None:
     reader, writer = stalled
-    setup(Logs(format="json"), worker="download", index=0, descriptor=writer)
+    setup(Logs(format="json", repeats=0), worker="download", index=0, descriptor=writer)
     started = time.monotonic()
     for number in range(3000):
         LOG.info("Line", extra={"number": number, "filler": "x" * 200})
@@ -283,7 +284,7 @@ def test_a_stalled_reader_stalls_nobody_and_what_is_lost_is_counted(stalled: tup
 
 def test_a_line_that_went_out_in_part_is_finished_before_the_next(stalled: tuple[int, int]) -> None:
     reader, writer = stalled
-    setup(Logs(format="json"), worker="download", index=0, descriptor=writer)
+    setup(Logs(format="json", repeats=0), worker="download", index=0, descriptor=writer)
     fields = {f"field{number}": "x" * 15_000 for number in range(40)}
     LOG.info("Large", extra=fields)
     text = b""
