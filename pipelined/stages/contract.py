@@ -58,6 +58,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
                 return value.decode("utf-8", "replace")
         return None
 
+    def log_fields(self) -> dict[str, object]:
+        """What a log line about it has as its fields."""
+        fields: dict[str, object] = {"offset": self.offset, "trace_id": self.header("trace_id")}
+        fields["topic"], fields["partition"] = self.partition
+        return {name: value for name, value in fields.items() if value is not None}
+
 
 class Stream:
     """Where outputs go, by the name of the topic's section in the configuration."""

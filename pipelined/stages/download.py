@@ -128,7 +128,7 @@ class DownloadStage:
             except RecordError as error:
                 self._outcomes.append(Failed(record, error, task))
             except Exception as error:
-                _logger.exception(_UNEXPECTED, *record.partition, record.offset)
+                _logger.exception(_UNEXPECTED, *record.partition, record.offset, extra=record.log_fields())
                 self._outcomes.append(Failed(record, unexpected(error), task))
 
     def poll(self, timeout: float) -> list[Outcome]:
@@ -198,7 +198,8 @@ class DownloadStage:
             except RecordError as error:
                 self._outcomes.append(Failed(job.record, error, job.task))
             except Exception as error:
-                _logger.exception(_UNEXPECTED, *job.record.partition, job.record.offset)
+                record = job.record
+                _logger.exception(_UNEXPECTED, *record.partition, record.offset, extra=record.log_fields())
                 self._outcomes.append(Failed(job.record, unexpected(error), job.task))
         for job in self._turns.surplus():
             self._outcomes.append(Failed(job.record, host_busy(job.host), job.task))

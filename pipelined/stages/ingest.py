@@ -115,7 +115,10 @@ class IngestStage:
                 return
             (record,) = records
             _logger.exception(
-                "unexpected error at %s/%d@%d", *record.partition, record.offset, extra={"code": "bug"}
+                "unexpected error at %s/%d@%d",
+                *record.partition,
+                record.offset,
+                extra={"code": "bug", **record.log_fields()},
             )
             failed = Failed(record, unexpected(error))
             self._outcomes.append(failed)

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from pipelined.config.tree import Config
 from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import RecordError, TransientError
+from pipelined.logs.context import context
 from pipelined.messages.attachments import unsigned
 from pipelined.messages.codec import decode, encode, iso_now
 from pipelined.messages.task import CachedDownload, Result, Status
@@ -178,18 +179,21 @@ class UploadStage:
 
     def _work(self, number: int, record: Record, cached: CachedDownload) -> None:
         """Store one file, in an upload thread."""
-        outcome: Outcome
+        with context(**record.log_fields()):
+            outcome = self._outcome(record, cached)
+        self._ended.put((number, outcome))
+
+    def _outcome(self, record: Record, cached: CachedDownload) -> Outcome:
         try:
             self._put(cached)
             crashpoint(Point.STORED)
             result = encode(_result(cached))
-            outcome = Done(record, (Output(Stream.RESULTS, record.key, result, passed_on(record)),))
+            return Done(record, (Output(Stream.RESULTS, record.key, result, passed_on(record)),))
         except RecordError as error:
-            outcome = Failed(record, error, cached.task())
+            return Failed(record, error, cached.task())
         except Exception as error:
             _logger.exception(_UNEXPECTED, *record.partition, record.offset)
-            outcome = Failed(record, unexpected(error), cached.task())
-        self._ended.put((number, outcome))
+            return Failed(record, unexpected(error), cached.task())
 
     def _put(self, cached: CachedDownload) -> None:
         """Return when the file is stored: by us, or by one who died before that was committed."""

@@ -6,14 +6,16 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from pipelined.errors import PipelinedError
+from pipelined.logs.context import carried
 from pipelined.sources.contract import Facts, Page, Probe, Source
 
 __all__ = ["Answer", "Asker"]
 
 _logger = logging.getLogger("pipelined.workers")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -44,24 +46,27 @@ class Asker:
     def resume(self, position: bytes | None) -> None:
         """What is asked next is behind this position; the answer to what was asked before is void."""
         self._position = position
-        self._thread.submit(self._forget)
+        self._submit(self._forget)
 
     def ask(self, timeout: float, *, probe: bool = False) -> Future[Answer]:
         """Fetch; where nothing comes and ``probe`` is set, look whether something waits all the same."""
-        return self._thread.submit(self._answer, timeout, probe)
+        return self._submit(self._answer, timeout, probe)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Have something else done between two fetches."""
-        return self._thread.submit(function)
+        return self._submit(function)
 
     def committed(self, page: Page) -> None:
         """Tell the source, between two fetches. What it does with it is for others to see: we go on."""
-        self._thread.submit(self._committed, page)
+        self._submit(self._committed, page)
 
     def close(self) -> None:
         """Give the source back when its present call has ended; waits for nothing."""
-        self._thread.submit(self._close)
+        self._submit(self._close)
         self._thread.shutdown(wait=False)
+
+    def _submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._thread.submit(carried(function), *args, **kwargs)
 
     def _forget(self) -> None:
         self._resuming = True

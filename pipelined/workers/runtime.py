@@ -164,7 +164,7 @@ class Runtime:
                     *record.partition,
                     record.offset,
                     self._settings.stuck_s,
-                    extra={"code": "stuck", "trace_id": record.header("trace_id")},
+                    extra={"code": "stuck", **record.log_fields()},
                 )
             self._stats.add(metrics.STUCK, len(stuck))
             self._stage.give_up(stuck)

@@ -29,6 +29,7 @@ from pipelined.kafka.checkpoints import read_checkpoint
 from pipelined.kafka.lag import Lags
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Aborted, Transactor
+from pipelined.logs.context import context
 from pipelined.sources.contract import Page, Source
 from pipelined.stages.contract import Output
 from pipelined.stats import registry as metrics
@@ -73,7 +74,7 @@ def run_source(
 
     def work(should_stop: Callable[[], bool]) -> None:
         lags = Lags(config, config.sources.pause_stages)
-        SourceRuntime(
+        runtime = SourceRuntime(
             config,
             source=make(config),
             # Of the source, not of the host: whoever takes it over ends what a predecessor left open.
@@ -82,7 +83,9 @@ def run_source(
             stats=stats,
             should_stop=should_stop,
             is_paused=is_paused,
-        ).run()
+        )
+        with context(source=runtime.key):
+            runtime.run()
 
     in_turn(config, worker_type, index, stats, should_stop, work, grouped=False)
 
@@ -103,7 +106,8 @@ class SourceRuntime:
         read: Callable[[Config, str], bytes | None] = read_checkpoint,
     ) -> None:
         self._config = config
-        self._key = source.key
+        #: The source, as its position is filed.
+        self.key = source.key
         self._rest_s = source.pause_s
         self._transactor = transactor
         self._pressure = pressure
@@ -154,7 +158,7 @@ class SourceRuntime:
             if self._pause.active:
                 time.sleep(_BEAT_S / 2)
                 continue
-            reading = reading or self._asker.call(lambda: self._read(self._config, self._key))
+            reading = reading or self._asker.call(lambda: self._read(self._config, self.key))
             try:
                 self._position = reading.result(_BEAT_S)
             except TimeoutError:
@@ -166,7 +170,7 @@ class SourceRuntime:
             self._recovered()
             self._asker.resume(self._position)
             words = "from its beginning" if self._position is None else "on from where it was left"
-            _logger.info("reads %s %s", self._key, words, extra={"key": self._key})
+            _logger.info("reads %s %s", self.key, words)
             return True
         return False
 
@@ -262,7 +266,7 @@ class SourceRuntime:
         yield self._checkpoint(page.position)
 
     def _checkpoint(self, position: bytes) -> Output:
-        return Output("checkpoints", self._key.encode(), position, [])
+        return Output("checkpoints", self.key.encode(), position, [])
 
     def _too_large(self, page: Page) -> ConfigError | None:
         """The brokers take no message above the limit, however often it is tried."""
@@ -289,7 +293,7 @@ class SourceRuntime:
         elif isinstance(error, RecordError):
             told = error
         else:
-            _logger.error("unexpected error of the source %s", self._key, exc_info=error)
+            _logger.error("unexpected error of the source %s", self.key, exc_info=error)
             told = BugError("bug", f"unexpected {type(error).__name__}: {error}")
         if isinstance(told, BugError):
             self._go_back()

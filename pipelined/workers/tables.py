@@ -242,7 +242,11 @@ class TableRuntime:
         for record, error in fresh:
             marks[record.partition] = max(marks.get(record.partition, 0), record.offset + 1)
             _logger.error(
-                "unreadable record at %s/%d@%d goes to the DLQ: %s", *record.partition, record.offset, error
+                "unreadable record at %s/%d@%d goes to the DLQ: %s",
+                *record.partition,
+                record.offset,
+                error,
+                extra={"code": error.code, "category": str(error.category), **record.log_fields()},
             )
         places = [
             self._member.place(p, self._next.get(p, self._buffer.partitions[p][0].offset), dead=marks[p])
