@@ -1,17 +1,19 @@
-"""``pipelinectl status``, ``stop`` and ``start``: the operator's end of the control socket."""
+"""``pipelinectl stop`` and ``start``: of the daemon, and of the workers of one type."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pipelined.cli.durations import duration
+from pipelined.cli.headline import name
+from pipelined.cli.reach import request
 from pipelined.cli.service import start_service
 from pipelined.cli.settings import Settings
 from pipelined.cli.units import installed_for
@@ -20,36 +22,19 @@ from pipelined.config.tree import WORKER_TYPES
 from pipelined.errors import AlreadyRunningError, ExitCode, PipelinedError, UsageError
 from pipelined.kafka.settings import host_name
 from pipelined.supervisor.pidfile import holder
-from pipelined.supervisor.protocol import ask
 
-__all__ = ["start", "start_daemon", "status", "stop"]
+__all__ = ["start", "start_daemon", "stop"]
 
 _POLL_S = 0.05
 _TAIL_LINES = 20
-_COLUMNS = ("worker", "state", "pid", "since", "restarts", "in", "out", "dead", "lag", "in flight", "why")
 
 _timeout = click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="How long to wait until it is done; 0: not at all. Without it: as long as the configuration allows.",
+    type=duration,
+    metavar="TIME",
+    help="How long to wait until it is done, such as 30s or 2m; 0: not at all. Without it: as long as the "
+    "configuration allows.",
 )
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-@click.pass_obj
-def status(settings: Settings, as_json: bool) -> int:
-    """Show the daemon and each of its workers.
-
-    Exit code 0 while it is running or starting, 1 while it is degraded or stopping, 69 where none answers.
-    """
-    document = _request(settings(), {"cmd": "status"})["status"]
-    if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        click.echo("\n".join(_lines(document)))
-    return int(ExitCode.OK if document["state"] in {"running", "starting"} else ExitCode.FAILED)
 
 
 @click.command()
@@ -65,19 +50,20 @@ def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: floa
     """Stop the daemon, or the workers of one TYPE: they finish what is in hand first.
 
     A stopped TYPE stays stopped until `start TYPE`, and other hosts take its partitions over at once. Those
-    of a stopped daemon wait for its return until the session times out, unless it is told to leave. Exit
-    code 0 once it is done, also where nothing ran; 124 where it takes longer than the timeout.
+    of a stopped daemon wait for its return until the session times out, unless it is told to leave. Works
+    also while the configuration file is broken. Exit code 0 once it is done, also where nothing ran; 124
+    where it takes longer than the timeout.
     """
-    config = settings()
+    config = settings.whereabouts()
     if worker_type is not None:
         seconds = config.worker(_known(worker_type)).drain_s + 10 if timeout is None else timeout
-        _request(config, {"cmd": "stop", "type": worker_type})
+        request(config, {"cmd": "stop", "type": worker_type})
         return _wait_for_type(config, worker_type, "stop", seconds)
     if holder(config.state_dir) is None:
         hint = f"; `pipelinectl members --remove {host_name(config)}` gives away what it had"
         click.echo("it is not running" + (hint if leave else ""))
         return int(ExitCode.OK)
-    _request(config, {"cmd": "stop", "leave": leave})
+    request(config, {"cmd": "stop", "leave": leave})
     drains = [config.worker(each).drain_s for each in WORKER_TYPES]
     if _until(lambda: holder(config.state_dir) is None, sum(drains) + 10 if timeout is None else timeout):
         click.echo("stopped")
@@ -105,7 +91,7 @@ def start(settings: Settings, worker_type: str | None, timeout: float | None) ->
     config = settings()
     if worker_type is not None:
         seconds = config.worker(_known(worker_type)).start_s + 10 if timeout is None else timeout
-        _request(config, {"cmd": "start", "type": worker_type})
+        request(config, {"cmd": "start", "type": worker_type})
         return _wait_for_type(config, worker_type, "start", seconds)
     if timeout is None:
         timeout = sum(config.worker(each).start_s for each in WORKER_TYPES) + 30
@@ -153,7 +139,7 @@ def start_daemon(config: Config, command: Sequence[str], timeout: float) -> int:
             return True
         if holder(config.state_dir) == daemon.pid:
             try:
-                document = _request(config, {"cmd": "status"})["status"]
+                document = request(config, {"cmd": "status"})["status"]
             except PipelinedError:
                 return False  # between its lock and its socket, or on its way out
         return document["state"] in {"running", "degraded"}
@@ -169,17 +155,10 @@ def start_daemon(config: Config, command: Sequence[str], timeout: float) -> int:
         return int(ExitCode.OK)
     for worker in document["workers"]:
         if worker["state"] != "RUNNING":
-            click.echo(f"  {_name(worker)} is {worker['state']}: {worker['reason']}", err=True)
+            click.echo(f"  {name(worker)} is {worker['state']}: {worker['reason']}", err=True)
     if not in_time:
         click.echo(f"not running within {timeout:g} s; {log} ends with:\n{_tail(log, begin)}", err=True)
     return int(ExitCode.FAILED)
-
-
-def _request(config: Config, request: dict[str, Any]) -> dict[str, Any]:
-    reply = ask(config.runtime_dir, request)
-    if not reply.get("ok"):
-        raise UsageError(f"the daemon refused: {reply.get('error', 'it did not say why')}")
-    return reply
 
 
 def _known(worker_type: str) -> str:
@@ -205,14 +184,14 @@ def _wait_for_type(config: Config, worker_type: str, verb: str, timeout: float) 
 
     def is_settled() -> bool:
         nonlocal workers
-        document = _request(config, {"cmd": "status"})["status"]
+        document = request(config, {"cmd": "status"})["status"]
         workers = [worker for worker in document["workers"] if worker["type"] == worker_type]
         return all(worker["state"] in ends for worker in workers)
 
     in_time = _until(is_settled, timeout)
     for worker in workers:
         reason = f": {worker['reason']}" if worker["reason"] else ""
-        click.echo(f"{_name(worker)} is {worker['state']}{reason}")
+        click.echo(f"{name(worker)} is {worker['state']}{reason}")
     if all(worker["state"] == wanted for worker in workers) or timeout == 0:
         return int(ExitCode.OK)
     return int(ExitCode.FAILED if in_time else ExitCode.DRAIN_TIMEOUT)
@@ -223,59 +202,3 @@ def _tail(log: Path, begin: int) -> str:
         stream.seek(begin)
         lines = stream.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-_TAIL_LINES:]) or "(nothing)"
-
-
-def _name(worker: dict[str, Any]) -> str:
-    return f"{worker['type']}/{worker['index']}"
-
-
-def _lines(document: dict[str, Any]) -> Iterator[str]:
-    version = document["versions"]["pipelined"]
-    yield f"pipelined {version} (pid {document['pid']}) is {document['state']}, since {document['since']}"
-    rows = [_COLUMNS, *map(_row, document["workers"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    for worker in document["workers"]:
-        if worker["source"] and worker["source"]["state"]:
-            yield _source_line(worker)
-
-
-def _source_line(worker: dict[str, Any]) -> str:
-    source = worker["source"]
-    facts = [worker["says"], f"{source['rows_per_second']:g} rows/s"]
-    if source["position"]:
-        facts.append(f"all until {source['position']} is taken, {source['delay_s']:g} s behind")
-    if source["token_expires"]:
-        facts.append(f"logged in until {source['token_expires']}")
-    return f"{_name(worker)}: {'; '.join(facts)}"
-
-
-def _row(worker: dict[str, Any]) -> tuple[str, ...]:
-    why = [worker["reason"]] if worker["reason"] else []
-    if worker["next_try"]:
-        why.append(f"next try {worker['next_try']}")
-    if worker["source"]:
-        why += filter(None, [worker["source"]["state"]])
-    elif worker["says"]:
-        why.append(worker["says"])
-    if worker["paused"]:
-        why.append("paused")
-    if not why and worker["last_exit"]:
-        why.append(f"before: {worker['last_exit']}")
-    cells = (
-        worker["pid"],
-        worker["since"],
-        worker["restarts"],
-        worker["records_in"],
-        worker["records_out"],
-        sum(worker["dead_letters"].values()),
-        worker["lag"],
-        worker["in_flight"],
-    )
-    return (
-        _name(worker),
-        worker["state"],
-        *("-" if cell is None else str(cell) for cell in cells),
-        "; ".join(why),
-    )

@@ -7,7 +7,8 @@ import click
 from pipelined import __version__
 from pipelined.cli.backfill import backfill
 from pipelined.cli.config import config
-from pipelined.cli.control import start, status, stop
+from pipelined.cli.control import start, stop
+from pipelined.cli.doctor import doctor
 from pipelined.cli.errors import main_wrapper
 from pipelined.cli.events import events
 from pipelined.cli.ledger import ledger
@@ -17,6 +18,7 @@ from pipelined.cli.operate import OPERATIONS
 from pipelined.cli.service import service
 from pipelined.cli.settings import config_options
 from pipelined.cli.sources import sources
+from pipelined.cli.status import status
 from pipelined.cli.tables import tables
 from pipelined.cli.topics import topics
 
@@ -31,7 +33,22 @@ def pipelinectl() -> None:
 
 
 for command in (
-    *(backfill, config, events, ledger, load, members, service, sources, start, status, stop, tables, topics),
+    *(
+        backfill,
+        config,
+        doctor,
+        events,
+        ledger,
+        load,
+        members,
+        service,
+        sources,
+        start,
+        status,
+        stop,
+        tables,
+        topics,
+    ),
     *OPERATIONS,
 ):
     pipelinectl.add_command(command)

@@ -10,6 +10,9 @@ from typing import Any
 import click
 
 from pipelined.config import Config, Loaded, load
+from pipelined.config.loading import DEFAULT, WHEREABOUTS, salvage
+from pipelined.errors import ConfigError
+from pipelined.logs.masking import mask
 
 __all__ = ["Settings", "config_options"]
 
@@ -31,6 +34,30 @@ class Settings:
         if self._loaded is None:
             self._loaded = load(self.file, self.overrides)
         return self._loaded
+
+    def whereabouts(self) -> Config:
+        """The configuration, as far as it says where the daemon is: also one that does not load.
+
+        For the commands that must work while a mistake stands in the file: that of the running daemon is
+        another one. Says on the standard error stream, in one line, what is wrong and what is used instead.
+        Raises ConfigError where it cannot be told which daemon is meant.
+        """
+        try:
+            return self()
+        except ConfigError as error:
+            found = salvage(self.file, self.overrides)
+            more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+            used = ", ".join(
+                f"{path} {getattr(found.config, path)} ({_short(found.origins[path])})"
+                for path in WHEREABOUTS
+            )
+            problem = mask(" ".join(error.problems[0].split()))
+            click.echo(f"warning: the configuration is broken: {problem}{more}; looking in {used}", err=True)
+            return found.config
+
+
+def _short(origin: str) -> str:
+    return "the default" if origin == DEFAULT else f"from {origin}"
 
 
 def config_options(group: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,13 +20,26 @@ from pipelined.errors import ConfigError
 
 T = TypeVar("T")
 
-__all__ = ["COMMAND_LINE", "DEFAULT", "DEFAULT_FILE", "FILE_VARIABLE", "RESERVED", "Loaded", "load"]
+__all__ = [
+    "COMMAND_LINE",
+    "DEFAULT",
+    "DEFAULT_FILE",
+    "FILE_VARIABLE",
+    "RESERVED",
+    "WHEREABOUTS",
+    "Loaded",
+    "load",
+    "salvage",
+]
 
 DEFAULT_FILE = Path("/etc/pipelined.toml")
 FILE_VARIABLE = "PIPELINED_CONFIG"
 #: Variables of this prefix that are no keys: the file to load, and where the local stack keeps what it
 #: fetched.
 RESERVED = frozenset({FILE_VARIABLE, "PIPELINED_CACHE", "PIPELINED_CRASH_POINTS"})
+
+#: The keys that say where a daemon is: its control socket, and the lock with its pid.
+WHEREABOUTS = ("runtime_dir", "state_dir")
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
@@ -61,6 +74,7 @@ class _Gathering:
         self.origins[path] = origin
         try:
             self.values[path] = convert(self.leaves[path], given)
+            self.wrong.discard(path)
         except ValueRefusedError as problem:
             self.wrong.add(path)
             self.problems.append(f"{path} ({origin}): {problem}")
@@ -93,13 +107,74 @@ def load(
     return Loaded(config, found.origins)
 
 
-def _from_file(found: _Gathering, file: Path | None, environ: Mapping[str, str]) -> None:
+def salvage(
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """What is right in a configuration that :func:`load` refuses, the default for each other key.
+
+    Enough to find a daemon, never to start one: of a file that is no TOML it has the keys of WHEREABOUTS
+    alone. Raises ConfigError where these cannot be told for sure, since the default may be another daemon's:
+    the file cannot be read, the value of one is wrong; or where the command line itself is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    asked = _Gathering()
+    _from_overrides(asked, overrides)
+    if asked.problems:
+        raise ConfigError(asked.problems)
+    found = _Gathering()
+    if not _from_file(found, file, environ):
+        _whereabouts_by_line(found, file, environ)
+    _from_environment(found, environ)
+    _from_overrides(found, overrides)
+    if unsure := found.wrong.intersection(WHEREABOUTS):
+        wanted = " ".join(f"--set {path}=FOLDER" for path in WHEREABOUTS if path in unsure)
+        hint = f"which daemon is meant cannot be told: give it with {wanted}"
+        raise ConfigError([*found.problems, hint])
+    return Loaded(built(found.values), found.origins)
+
+
+def _whereabouts_by_line(found: _Gathering, file: Path | None, environ: Mapping[str, str]) -> None:
+    """Take these from the lines above the first section, each by itself, where the file is no TOML."""
+    file = _chosen(file, environ)
+    assert file is not None, "it could not be taken"
+    try:
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        found.wrong.update(WHEREABOUTS)
+        return
+    for line in text.splitlines():
+        if line.lstrip().startswith("["):
+            return
+        for path in WHEREABOUTS:
+            if re.match(rf"\s*[\"']?{path}\b", line):
+                _take_line(found, path, line, str(file))
+
+
+def _take_line(found: _Gathering, path: str, line: str, origin: str) -> None:
+    try:
+        value = tomllib.loads(line)[path]
+    except (tomllib.TOMLDecodeError, KeyError):
+        found.wrong.add(path)
+    else:
+        found.put(path, origin, from_toml, value)
+
+
+def _chosen(file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file to load; None where none is named and the default is not there."""
     if file is None and (named := environ.get(FILE_VARIABLE)):
         file = Path(named)
-    if file is None:
-        if not DEFAULT_FILE.exists():
-            return
+    if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE
+    return file
+
+
+def _from_file(found: _Gathering, file: Path | None, environ: Mapping[str, str]) -> bool:
+    """Take the file's keys, if there is one; False where it cannot be read as TOML."""
+    file = _chosen(file, environ)
+    if file is None:
+        return True
     try:
         tree = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -110,6 +185,8 @@ def _from_file(found: _Gathering, file: Path | None, environ: Mapping[str, str])
         found.problems.append(f"{file}: is not valid TOML: {error}")
     else:
         _take_table(found, tree, "", str(file))
+        return True
+    return False
 
 
 def _take_table(found: _Gathering, table: Mapping[str, object], prefix: str, origin: str) -> None:
@@ -126,9 +203,10 @@ def _take_table(found: _Gathering, table: Mapping[str, object], prefix: str, ori
             near = _nearest(path, known_sections - {""})
             found.problems.append(f"[{path}] ({origin}): unknown section; the nearest is [{near}]")
         else:
-            found.problems.append(
-                f"{path} ({origin}): unknown key; the nearest is {_nearest(path, found.leaves)}"
-            )
+            near = _nearest(path, found.leaves)
+            found.problems.append(f"{path} ({origin}): unknown key; the nearest is {near}")
+            if near in WHEREABOUTS:
+                found.wrong.add(near)
 
 
 def _from_environment(found: _Gathering, environ: Mapping[str, str]) -> None:

@@ -1,0 +1,140 @@
+"""The status again and again: on a terminal in place, as ``top`` does it; else a block for each look."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from pipelined.cli.durations import short
+from pipelined.cli.table import WIDE, lines
+from pipelined.errors import ExitCode, UnavailableError
+
+__all__ = ["as_json", "as_text"]
+
+Look = Callable[[], dict[str, Any]]
+
+_ENTER = "\x1b[?1049h\x1b[?25l"
+_LEAVE = "\x1b[?25h\x1b[?1049l"
+_HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+#: Nobody reads faster, and the daemon has other things to do.
+_LEAST_S = 0.1
+
+
+def as_json(look: Look, every: float, *, colour: bool) -> int:
+    """One JSON object a line for each look, until Ctrl-C; that nobody answers is told on stderr."""
+    del colour
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            began = time.monotonic()
+            try:
+                click.echo(json.dumps(look(), ensure_ascii=False))
+            except UnavailableError as error:
+                click.echo(f"error: {error}", err=True)
+            time.sleep(_rest(every, began))
+    return int(ExitCode.OK)
+
+
+def as_text(look: Look, every: float, *, colour: bool) -> int:
+    """The sentence and the table for each look, until Ctrl-C; also across a restart of the daemon."""
+    view = _View(look)
+    with contextlib.suppress(KeyboardInterrupt):
+        if not sys.stdout.isatty():
+            while True:
+                began = time.monotonic()
+                click.echo("\n".join([*view.lines(WIDE, colour=False), ""]))
+                time.sleep(_rest(every, began))
+        with _screen():
+            while True:
+                began = time.monotonic()
+                size = shutil.get_terminal_size()
+                head = f"every {every:g} s, Ctrl-C ends it - {time.strftime('%H:%M:%S')}"
+                _draw([head, *view.lines(size.columns, colour=colour)], size.columns, size.lines)
+                # A change of the terminal's size is shown at once.
+                signal.sigtimedwait({signal.SIGWINCH}, _rest(every, began))
+    return int(ExitCode.OK)
+
+
+class _View:
+    """What to show now: the status, or since when there is none."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._gone_since: float | None = None
+
+    def lines(self, width: int, *, colour: bool) -> list[str]:
+        try:
+            document = self._look()
+        except UnavailableError as error:
+            if self._gone_since is None:
+                self._gone_since = time.monotonic()
+            gone = short(time.monotonic() - self._gone_since)
+            return [f"no answer for {gone}: {error}", "it is shown here as soon as it is back"]
+        self._gone_since = None
+        return lines(document, width, colour=colour)
+
+
+def _rest(every: float, began: float) -> float:
+    return max(_LEAST_S, every - (time.monotonic() - began))
+
+
+def _draw(shown: list[str], width: int, height: int) -> None:
+    """Write over what stands there, in one write: nothing is cleared before, so that nothing flickers."""
+    if len(shown) > height:
+        shown = [*shown[: height - 1], f"({len(shown) - height + 1} more lines; make the window higher)"]
+    text = "\r\n".join(_cut(line, width) + _REST_OF_LINE for line in shown)
+    sys.stdout.write(_HOME + text + _REST_OF_SCREEN)
+    sys.stdout.flush()
+
+
+def _cut(line: str, width: int) -> str:
+    """A line that fits; one with colours, of the table or cut as if it had none."""
+    plain = click.unstyle(line)
+    return line if len(plain) <= width else plain[: width - 1] + "…"
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[None]:
+    """The alternate screen without cursor and echo; as it was before in the end, whatever ends it."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise click.exceptions.Exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})
+    sys.stdout.write(_ENTER)
+    try:
+        with _no_echo():
+            yield
+    finally:
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _no_echo() -> Iterator[None]:
+    """What is typed does not show: a ^C on the screen, for one."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    quiet = termios.tcgetattr(fd)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(fd, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
