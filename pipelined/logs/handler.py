@@ -29,8 +29,9 @@ _ATOMIC = select.PIPE_BUF
 class DescriptorHandler(logging.Handler):
     """Writes lines to a file descriptor. ``dropped`` counts the lines that could not be written."""
 
-    def __init__(self, descriptor: int, repeats: Repeats) -> None:
+    def __init__(self, descriptor: int, repeats: Repeats, patience_ms: int = PATIENCE_MS) -> None:
         super().__init__()
+        self._patience_ms = patience_ms
         self.dropped = 0
         self._told = 0
         self._repeats = repeats
@@ -64,7 +65,11 @@ class DescriptorHandler(logging.Handler):
             self.release()
 
     def flush(self) -> None:
-        """Write everything that was only counted; called at the end of the process as well."""
+        """As logging has it called at the end of the process."""
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Write everything that was only counted."""
         if self._pid != os.getpid():
             return  # just forked: these counts are the parent's
         self._put_all(self._repeats.due(all_of_them=True))
@@ -115,7 +120,7 @@ class DescriptorHandler(logging.Handler):
     def _put(self, data: bytes) -> int:
         """How much of ``data`` was taken; waits once for a reader that was not stalled before."""
         written = self._try(data)
-        if written < len(data) and not self._stalled and self._writable(PATIENCE_MS):
+        if written < len(data) and not self._stalled and self._writable(self._patience_ms):
             written += self._try(data[written:])
         self._stalled = written < len(data)
         return written

@@ -45,10 +45,11 @@ _LAST_WORDS_S = 0.2
 
 
 class Journal:
-    """The end of journald's socket that one process writes to. Nothing waits here but for ``PATIENCE_MS``."""
+    """The end of journald's socket that one process writes to. Nothing waits here but for ``patience_ms``."""
 
-    def __init__(self, path: Path = SOCKET) -> None:
+    def __init__(self, path: Path = SOCKET, patience_ms: int = PATIENCE_MS) -> None:
         self._path = path
+        self.patience_ms = patience_ms
         self._socket: socket.socket | None = None
         self._stalled = False
 
@@ -130,20 +131,20 @@ class Journal:
         assert self._socket is not None
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
-        return any(event & select.POLLOUT for _, event in poll.poll(PATIENCE_MS))
+        return any(event & select.POLLOUT for _, event in poll.poll(self.patience_ms))
 
 
 class JournalHandler(DescriptorHandler):
     """Writes to journald; where its socket is absent, lines with priorities to ``descriptor`` instead."""
 
     def __init__(self, descriptor: int, form: JournalFormat, repeats: Repeats, journal: Journal) -> None:
-        super().__init__(descriptor, repeats)
+        super().__init__(descriptor, repeats, journal.patience_ms)
         self.setFormatter(form)
         self._form = form
         self._journal = journal
 
     def flush(self) -> None:
-        """Tell the counts, and give journald a moment to read what it was sent."""
+        """At the end of the process: give journald a moment to read what it was sent."""
         super().flush()
         self._journal.wait_until_read()
 

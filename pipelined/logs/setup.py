@@ -11,7 +11,7 @@ from types import TracebackType
 from pipelined.config.tree import Logs
 from pipelined.logs import journal
 from pipelined.logs.formats import JournalFormat, JsonFormat, TextFormat
-from pipelined.logs.handler import DescriptorHandler
+from pipelined.logs.handler import PATIENCE_MS, DescriptorHandler
 from pipelined.logs.journal import Journal, JournalHandler
 from pipelined.logs.repeats import Repeats
 
@@ -20,19 +20,28 @@ __all__ = ["dropped", "setup", "tick"]
 _STDERR = 2
 
 
-def setup(settings: Logs, *, worker: str, index: int, instance: str = "", descriptor: int = _STDERR) -> None:
+def setup(
+    settings: Logs,
+    *,
+    worker: str,
+    index: int,
+    instance: str = "",
+    descriptor: int = _STDERR,
+    patience_ms: int = PATIENCE_MS,
+) -> None:
     """Log as configured, to ``descriptor``, in the name of this worker. Every process calls it once, a
     child after its fork again: what was set up before is taken down.
 
-    ``instance`` names the process among those of all hosts. Uncaught exceptions and warnings go to the log
-    as well, since they may carry what must be masked.
+    ``instance`` names the process among those of all hosts. ``patience_ms`` is how long one line may wait
+    for a reader that is slow, before this reader counts as stalled. Uncaught exceptions and warnings go to
+    the log as well, since they may carry what must be masked.
     """
     root = logging.getLogger()
     for old in _handlers():
         root.removeHandler(old)
-        old.flush()
+        old.conclude()
         old.close()
-    root.addHandler(_handler(settings, (worker, index, instance), descriptor))
+    root.addHandler(_handler(settings, (worker, index, instance), descriptor, patience_ms))
     root.setLevel(settings.level)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
@@ -54,13 +63,15 @@ def _handlers() -> list[DescriptorHandler]:
     return [each for each in logging.getLogger().handlers if isinstance(each, DescriptorHandler)]
 
 
-def _handler(settings: Logs, who: tuple[str, int, str], descriptor: int) -> DescriptorHandler:
+def _handler(
+    settings: Logs, who: tuple[str, int, str], descriptor: int, patience_ms: int
+) -> DescriptorHandler:
     name, terminal, repeats = settings.format, os.isatty(descriptor), Repeats(settings.repeats)
     if name == "auto":
         name = "text" if terminal else "journal" if _is_journal(descriptor) else "json"
     if name == "journal":
-        return JournalHandler(descriptor, JournalFormat(*who), repeats, Journal(journal.SOCKET))
-    handler = DescriptorHandler(descriptor, repeats)
+        return JournalHandler(descriptor, JournalFormat(*who), repeats, Journal(journal.SOCKET, patience_ms))
+    handler = DescriptorHandler(descriptor, repeats, patience_ms)
     colour = terminal and not os.environ.get("NO_COLOR")
     handler.setFormatter(JsonFormat(*who) if name == "json" else TextFormat(*who, colour=colour))
     return handler

@@ -55,6 +55,20 @@ class Parent:
         """Whether an operator wants it to take no more work."""
         return self._words[8] == 1
 
+    def log_at(self, level: int, *, asked: bool) -> None:
+        """Tell the worker from which level on to log, and whether an operator asked for that."""
+        self._words[13] = level << 1 | asked
+
+    @property
+    def log_level(self) -> int:
+        """The level that the worker is to log from; 0 where nobody told any."""
+        return self._words[13] >> 1
+
+    @property
+    def log_level_asked(self) -> bool:
+        """Whether an operator asked for that level; else it is the configured one."""
+        return bool(self._words[13] & 1)
+
     def write(
         self,
         *,

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from pipelined.config.tree import Config
 from pipelined.errors import ExitCode, PipelinedError
+from pipelined.logs.following import Following
 from pipelined.stats.slots import SharedStats
 
 __all__ = ["BLOCKED", "Entry", "die_with_parent", "live", "settle"]
@@ -59,10 +60,17 @@ def live(
             nonlocal stopping
             stopping = True
 
+        slot = stats.slot(worker, index)
+        look_after_log = Following(lambda: slot.parent.log_level)
+
+        def told_to_stop() -> bool:
+            look_after_log()
+            return stopping
+
         signal.signal(signal.SIGTERM, stop)
-        stats.slot(worker, index).child.begin(os.getpid())
+        slot.child.begin(os.getpid())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
-        code = entry(config, worker, index, stats, lambda: stopping)
+        code = entry(config, worker, index, stats, told_to_stop)
     except BaseException as error:
         # Not only Exception: a panic of a Rust extension is a BaseException, and no bug of a worker may
         # unwind into the supervisor's frames below.

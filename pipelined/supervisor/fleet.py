@@ -8,6 +8,7 @@ from pipelined.config.tree import WORKER_TYPES, Config
 from pipelined.errors import UsageError
 from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.supervisor.events import Events
+from pipelined.supervisor.levels import AS_CONFIGURED, LEVELS, SUPERVISOR, Levels
 from pipelined.supervisor.process import Process
 from pipelined.supervisor.states import Worker, WorkerSpec
 from pipelined.supervisor.timers import Timers
@@ -34,6 +35,7 @@ class Fleet:
         self._timers = timers
         self._fork = fork
         self._events = events
+        self.levels = Levels(stats, config.logs.level)
         for spec in specs:
             for index in range(spec.processes):
                 self._make(spec, index, config)
@@ -81,6 +83,18 @@ class Fleet:
         for worker in self.workers:
             worker.adopt(config, self.spec(worker.type, config).settings)
 
+    def ask_level(self, level: str, name: object) -> dict[str, str]:
+        """Log from ``level`` on in a type, the supervisor, or all of them (None); returns all levels."""
+        if level not in {*LEVELS, AS_CONFIGURED}:
+            raise UsageError(
+                f"there is no log level {level!r}; there are {', '.join(LEVELS)}, {AS_CONFIGURED}"
+            )
+        known = [SUPERVISOR, *self.types]
+        if name is not None and name not in known:
+            raise UsageError(f"there is no worker type {name!r} here; this daemon has {', '.join(known)}")
+        self.levels.ask(level, known if name is None else [str(name)])
+        return {each: self.levels.of(each) for each in known}
+
     def state(self) -> str:
         """``running`` where all is as it should be, else ``degraded``."""
         up = all(worker.state is WorkerState.RUNNING or not worker.wanted for worker in self.workers)
@@ -89,6 +103,7 @@ class Fleet:
     def _make(self, spec: WorkerSpec, index: int, config: Config) -> Worker:
         slot = self._stats.slot(spec.type, index)
         slot.parent.occupy()
+        self.levels.tell()
         worker = Worker(spec, slot, config, self._timers, self._fork, self._events)
         self.workers.append(worker)
         self.workers.sort(key=lambda each: (self.types.index(each.type), each.index))

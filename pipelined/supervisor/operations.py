@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pipelined.config.diff import changes, fixed, touches
+from pipelined.config.diff import Change, changes, fixed, touches
 from pipelined.config.tree import WITHOUT_KAFKA, WORKER_TYPES, Config
 from pipelined.errors import UsageError
 from pipelined.supervisor.events import Event, Events
@@ -100,6 +100,8 @@ class Operations:
                     worker.start()
             case {"cmd": "pause" | "resume" as verb, "type": str(name)}:
                 self._pause(name, verb == "pause")
+            case {"cmd": "log-level", "level": str(level)}:
+                return {"levels": self._fleet.ask_level(level, request.get("type"))}
             case {"cmd": "restart", "type": str(name)}:
                 self._restart(name)
                 return self._told()
@@ -115,8 +117,8 @@ class Operations:
                 return self._told()
             case _:
                 raise UsageError(
-                    "unknown command; this daemon knows status, stop [type], reload, operation, and with a "
-                    "type: start, restart, pause, resume and scale"
+                    "unknown command; this daemon knows status, stop [type], reload, operation, "
+                    "log-level [type], and with a type: start, restart, pause, resume and scale"
                 )
         return {}
 
@@ -159,7 +161,7 @@ class Operations:
             raise UsageError(f"a {self._last.what.partition(',')[0]} is under way; wait until it is over")
         self._last = _Operation(self._last.number + 1, what)
         self._concerns = concerns
-        log.info("%s", what)
+        log.info("%s", what, extra={"event": "operation.begun"})
 
     def _refuse_stopping(self) -> None:
         if self._state() == "stopping":
@@ -214,9 +216,9 @@ class Operations:
             return
         self._last.changes = [str(change) for change in differing]
         for change in self._last.changes:
-            log.info("%s", change)
+            log.info("%s", change, extra={"event": "operation.change"})
         self._new = new
-        self._roll(self._steps(new), new, self._fleet.config)
+        self._roll(self._steps(new, differing), new, self._fleet.config)
 
     def _crowded(self, new: Config) -> list[str]:
         counts = {name: self._fleet.spec(name, new).processes for name in self._fleet.types}
@@ -230,9 +232,8 @@ class Operations:
             problems.append("nothing would run any more: every worker type has processes = 0")
         return problems
 
-    def _steps(self, new: Config) -> list[Step]:
+    def _steps(self, new: Config, differing: list[Change]) -> list[Step]:
         """Against the flow, as at the start: who is sent more is ready for it."""
-        differing = changes(self._fleet.config, new)
         steps = []
         for name in reversed(self._fleet.types):
             present = [worker.index for worker in self._fleet.of(name)]
@@ -258,6 +259,7 @@ class Operations:
             self._fleet.adopt(new)
             assert self._revision is not None
             self._revision.accepted(new)
+            self._fleet.levels.adopt(new.logs.level)
         self._end("done", [])
 
     def _end(self, state: str, problems: list[str]) -> None:

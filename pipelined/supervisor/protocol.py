@@ -7,6 +7,7 @@ A request is ``{"v": 1, "cmd": "…", …}``, a reply ``{"v": 1, "ok": true, …
 - ``events``: the reply has ``events``, the last ones of the daemon; with ``number`` only those after it;
 - ``stop``, of everything: with ``"leave": true`` where this host goes out of service;
 - ``stop``, ``start``, ``pause``, ``resume`` with ``"type": "download"``: done, or begun, with the reply;
+- ``log-level`` with ``"level": "debug"``, and a type or none for all: the reply has ``levels``, by type;
 - ``reload``, and with a type ``restart`` and ``scale`` (with ``"processes": 4``): the reply has
   ``operation``, whose ``number`` the command ``operation`` asks for until its ``state`` is no more
   ``checking`` or ``applying`` but ``done``, ``refused``, ``failed`` or ``abandoned``.
@@ -39,7 +40,7 @@ __all__ = [
 
 VERSION = 1
 #: What a request may have. Any other field is refused: mistyped, it would mean something else without it.
-FIELDS = frozenset({"v", "cmd", "type", "leave", "processes", "number"})
+FIELDS = frozenset({"v", "cmd", "type", "leave", "processes", "number", "level"})
 #: The longest request, in bytes.
 MOST_REQUEST = 4096
 _MOST_REPLY = 16 * 1024 * 1024

@@ -134,7 +134,8 @@ class Rollout:
         done = "put back" if self._going_back else step.kind
         self.told[step.name] = f"{done}, but {wrong}" if wrong else done
         if wrong:
-            log.warning("%s: %s", step.name, self.told[step.name], extra={"child": step.name})
+            fields = {"event": "operation.worker_differs", "child": step.name}
+            log.warning("%s: %s", step.name, self.told[step.name], extra=fields)
         if self._going_back:
             return
         self._done.append(step)

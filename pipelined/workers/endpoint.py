@@ -105,6 +105,6 @@ def _handler(routes: dict[str, Callable[[str], Answer]]) -> type[BaseHTTPRequest
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-            _logger.debug(format, *args)
+            _logger.debug(format, *args, extra={"event": "endpoint.request"})
 
     return Handler

@@ -251,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *values: object) -> None:  # noqa: A002 - the name the base class gives it
         """Requests are kept for tests, and are no news for a log."""
-        _log.debug(format, *values)
+        _log.debug(format, *values, extra={"event": "dev.request"})
 
 
 def _endpoint(method: str, path: str) -> str:

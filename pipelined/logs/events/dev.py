@@ -18,5 +18,5 @@ EVENTS = (
         "A port was taken before the local Kafka had it; trying others",
         "Another program was faster.",
     ),
-    Event("dev.request", "METHOD PATH STATUS", "One HTTP request to the local Eventhouse."),
+    Event("dev.request", "METHOD PATH STATUS, of the local Eventhouse", "One HTTP request to it."),
 )

@@ -126,6 +126,17 @@ EVENTS = (
         "An operator or a reload changed the level. What `pipelinectl log-level` sets ends with the daemon.",
     ),
     Event(
+        "events.unwritten",
+        "events cannot be written to %s: %s; the last %d stay in memory until they can be",
+        "The file of `pipelinectl events` cannot be written: a full disk, or rights.",
+        "Make room in `state_dir`, or give the daemon's user the right to write there.",
+    ),
+    Event(
+        "events.written_again",
+        "events are written to %s again, %d are missing in it",
+        "The file of `pipelinectl events` can be written again.",
+    ),
+    Event(
         "preflight.timed_out",
         "the brokers did not answer within %g s; starting all the same, the workers wait",
         "Kafka could not be asked whether topics and limits fit. The workers ask again.",

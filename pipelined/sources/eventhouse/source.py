@@ -92,7 +92,8 @@ class EventhouseSource:
             cursor = self._cursors.current()
             self._cursors.waiting()  # the table may lack what the database has
         except NoCursorsError:
-            _logger.warning("%s", _BY_TIME, extra={"table": self._config.table})
+            fields = {"event": "eventhouse.by_time", "table": self._config.table}
+            _logger.warning("%s", _BY_TIME, extra=fields)
             return self._times.begin(where)
         if where == "now":
             return replace(Position.beginning(), cursor=cursor)
