@@ -11,7 +11,7 @@ from typing import Any
 from pipelined.cli.durations import short
 from pipelined.cli.headline import epoch, headline, name, styled
 
-__all__ = ["WIDE", "lines"]
+__all__ = ["WIDE", "lines", "wrapped"]
 
 #: As wide as anything: of a file or a pipe, where nothing is dropped.
 WIDE = 1_000_000
@@ -89,15 +89,16 @@ def lines(document: dict[str, Any], width: int = WIDE, *, colour: bool = False) 
     The table drops columns where it is too wide, the sentences go on in the next line.
     """
     now, state = time.time(), document["state"]
-    first, *rest = _wrapped(headline(document, now), width)
+    first, *rest = wrapped(headline(document, now), width)
     shown = [first.replace(f"is {state}", f"is {styled(state, state, colour=colour)}", 1), *rest]
     shown += _table(document["workers"], width, now, colour=colour)
     for remark in _remarks(document["workers"], now):
-        shown += _wrapped(remark, width)
+        shown += wrapped(remark, width)
     return shown
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
+    """A sentence in lines of at most ``width``."""
     return textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from pipelined.cli.durations import short
-from pipelined.cli.table import WIDE, lines
+from pipelined.cli.table import WIDE, lines, wrapped
 from pipelined.errors import ExitCode, UnavailableError
 
 __all__ = ["as_json", "as_text"]
@@ -48,7 +49,7 @@ def as_text(look: Look, every: float, *, colour: bool) -> int:
     """The sentence and the table for each look, until Ctrl-C; also across a restart of the daemon."""
     view = _View(look)
     with contextlib.suppress(KeyboardInterrupt):
-        if not sys.stdout.isatty():
+        if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
             while True:
                 began = time.monotonic()
                 click.echo("\n".join([*view.lines(WIDE, colour=False), ""]))
@@ -78,7 +79,8 @@ class _View:
             if self._gone_since is None:
                 self._gone_since = time.monotonic()
             gone = short(time.monotonic() - self._gone_since)
-            return [f"no answer for {gone}: {error}", "it is shown here as soon as it is back"]
+            told = f"no answer for {gone}: {error}"
+            return [*wrapped(told, width), "it is shown here as soon as it is back"]
         self._gone_since = None
         return lines(document, width, colour=colour)
 
