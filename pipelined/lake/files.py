@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,15 @@ class TableFiles:
         except FileNotFoundError:
             return None
         return [msgspec.json.decode(line) for line in data.splitlines() if line]
+
+    def probe(self) -> None:
+        """Write, read and delete a small file that is none of the table; raises the store's own errors."""
+        name = f"_pipelined_probe_{uuid.uuid4().hex}"
+        obstore.put(self._store, name, name.encode())
+        try:
+            obstore.get(self._store, name).bytes()
+        finally:
+            obstore.delete(self._store, name)
 
     def data(self) -> Iterator[StoredFile]:
         """All data files, whether a version of the table names them or not."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from pipelined.errors import DependencyError
 
-__all__ = ["create", "disk_error", "sync_file_system", "sync_folder", "write_all"]
+__all__ = ["create", "disk_error", "probe", "sync_file_system", "sync_folder", "write_all"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -40,6 +41,23 @@ def write_all(descriptor: int, data: bytes) -> None:
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, data[written:])
+
+
+def probe(folder: Path) -> None:
+    """Write a file that has no name in the folder, or in the one that it will be made in, and read it.
+
+    Raises DependencyError where that cannot be done.
+    """
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"probe")
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            file.read()
+    except OSError as error:
+        raise disk_error(error, folder) from error
 
 
 def sync_folder(folder: Path | str) -> None:

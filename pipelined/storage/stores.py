@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -33,7 +34,7 @@ from pipelined.errors import (
     TransientError,
 )
 from pipelined.logs.masking import mask
-from pipelined.storage.disk import disk_error, sync_folder
+from pipelined.storage.disk import disk_error, probe, sync_folder
 from pipelined.storage.durable import Group, Item
 
 __all__ = ["PART_BYTES", "LocalStore", "ObjectStore", "Store", "open_store"]
@@ -69,7 +70,7 @@ class Store(Protocol):
         """
 
 
-def open_store(url: str, *, timeout_s: float, auth: Auth | None = None) -> Store:
+def open_store(url: str, *, timeout_s: float, auth: Auth | None = None) -> LocalStore | ObjectStore:
     """The store of a URL. ``auth`` is how to log in to Azure or OneLake.
 
     Without one, or with its method none, credentials are what obstore finds in the environment. Raises
@@ -144,6 +145,10 @@ class LocalStore:
         self._anchor(target)
         return True
 
+    def probe(self) -> None:
+        """Write and read a file that never has a name. Raises what ``put`` raises of the disk."""
+        probe(self.root)
+
     def _anchor(self, target: Path) -> None:
         """Once, make the root's own name durable: it may be as new as its first file."""
         if self._anchored:
@@ -191,6 +196,16 @@ class ObjectStore:
         path = "/".join(_segments(path))
         with self._requests(path):
             return self._is_there(path, size, sha256, without_metadata=False)
+
+    def probe(self) -> None:
+        """Write, read and delete a small file. Raises what ``put`` raises of the store."""
+        name = f"_pipelined_probe_{uuid.uuid4().hex}"
+        with self._requests(name):
+            obstore.put(self._store, name, name.encode())
+            try:
+                obstore.get(self._store, name).bytes()
+            finally:
+                obstore.delete(self._store, name)
 
     @contextlib.contextmanager
     def _requests(self, path: str) -> Iterator[None]:

@@ -25,6 +25,7 @@ LONGEST = 350
 
 ORDER = (
     {"cli"},
+    {"doctor"},
     {"supervisor"},
     {"workers"},
     {"sources", "stages", "kafka", "lake", "storage", "fetch"},

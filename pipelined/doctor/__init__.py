@@ -1,0 +1,1 @@
+"""The doctor: each real dependency tried in turn, and what to do where one is not as it should be."""
