@@ -94,12 +94,14 @@ class Parent:
     def measure(self, rates: tuple[float, float, float] | None) -> None:
         """Tell what was measured of it: records in and out per second, per cent of a CPU; None: not yet."""
         self._floats[9], self._floats[10], self._floats[11] = rates or (0.0, 0.0, 0.0)
-        self._words[12] = rates is not None
+        self._words[12] = 0 if rates is None else self.pid
 
     @property
     def measured(self) -> tuple[float, float, float] | None:
-        """Records in and out per second and per cent of a CPU, lately; None where it is not known."""
-        return (self._floats[9], self._floats[10], self._floats[11]) if self._words[12] else None
+        """Records in and out per second and per cent of a CPU, of its present process; None: not known."""
+        if not self.pid or self._words[12] != self.pid:  # of the process before, if of any
+            return None
+        return self._floats[9], self._floats[10], self._floats[11]
 
     @property
     def leaving(self) -> bool:

@@ -76,6 +76,8 @@ def test_another_process_is_measured_anew_and_one_that_ended_not_at_all(
         rates.look()
         clock.now += EVERY_S
         assert (measured(stats) is not None) is known
+    runs(stats, os.getpid())
+    assert measured(stats) is None, "what was measured of another process is not its own"
 
 
 def test_the_share_of_a_cpu_is_that_of_the_process(stats: SharedStats) -> None:
