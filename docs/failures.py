@@ -41,7 +41,28 @@ The DLQ breaker stops a worker from taking more when `breaker.dlq_run` records o
 more than `breaker.dlq_share` of the last `breaker.dlq_window`, were dead letters. It stays stopped until it
 is restarted."""
 
-_EXITS = "Of commands, of the daemon and of its workers. A process killed by signal n: 128 + n."
+_EXITS = """\
+Of commands, of the daemon and of its workers. A process killed by signal n: 128 + n. The `--help` of each
+command says which of them it has. What was asked for is on the standard output; what went wrong, and any
+warning, on the standard error stream."""
+
+#: What a code says when a command of pipelinectl ends with it.
+_OF_COMMANDS = {
+    ExitCode.OK: """Done. `status`: it is running or starting; `status --wait-for`: it is so; `stop`: also
+    where nothing ran; `--watch`, `--follow`: ended by Ctrl-C.""",
+    ExitCode.FAILED: """Not done, or in part; what and why is told. `status`: it is degraded or stopping;
+    `start`, `reload`: some worker does not come up; `ledger`: it does not balance; checks: they found
+    something.""",
+    ExitCode.USAGE: "The arguments do not fit together, or the daemon refused the request.",
+    ExitCode.UNAVAILABLE: """No daemon answers: none runs, it hangs, or it is of another version, and which;
+    or the brokers, the tables, the store cannot be reached.""",
+    ExitCode.SOFTWARE: "A bug of ours; its traceback is told.",
+    ExitCode.CANTCREAT: "`start`: the daemon runs already.",
+    ExitCode.CONFIG: """The configuration or the topics are wrong; nothing was done. `status` and `stop`
+    work all the same, where it can be told which daemon is meant.""",
+    ExitCode.DRAIN_TIMEOUT: "Not over within `--timeout`; what was asked for goes on.",
+    ExitCode.INTERRUPTED: "Ctrl-C.",
+}
 
 _LETTER = """\
 The value of a dead letter is the original bytes. One exception: an attachment that the ingester refuses, of
@@ -94,8 +115,16 @@ def failures() -> str:
         "## Exit codes",
         _EXITS,
         table(
-            ["code", "meaning", "raised as"],
-            ([int(each), exit_in_words(each).partition(": ")[2], _raised_as(each)] for each in ExitCode),
+            ["code", "meaning", "of a command", "raised as"],
+            (
+                [
+                    int(each),
+                    exit_in_words(each).partition(": ")[2],
+                    _OF_COMMANDS.get(each, ""),
+                    _raised_as(each),
+                ]
+                for each in ExitCode
+            ),
         ),
         "## Headers of a dead letter",
         _LETTER,

@@ -13,7 +13,9 @@ from pathlib import Path
 from docs import pages
 from docs.crash_points import crash_points
 from docs.failures import failures
+from docs.log_events import log_events
 from docs.messages import messages
+from docs.status import status
 from observability.grafana.overview import overview
 from observability.grafana.sources import sources
 from pipelined.config.rendering import to_reference, to_toml
@@ -28,8 +30,10 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/configuration.md": to_reference,
     "docs/reference/crash-points.md": crash_points,
     "docs/reference/failures.md": failures,
+    "docs/reference/log-events.md": log_events,
     "docs/reference/messages.md": messages,
     "docs/reference/metrics.md": pages.metrics,
+    "docs/reference/status.md": status,
     "docs/reference/tables.md": pages.tables,
     "docs/reference/topics.md": pages.topics,
     "etc/pipelined.toml": to_toml,
