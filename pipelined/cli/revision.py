@@ -8,13 +8,23 @@ from pathlib import Path
 
 from pipelined.config import Config, checks, load
 from pipelined.errors import ConfigError, UnavailableError
+from pipelined.kafka.settings import Names
 from pipelined.logs.setup import setup
+from pipelined.supervisor.levels import SUPERVISOR
 
-__all__ = ["Sources"]
+__all__ = ["Sources", "log_as_parent"]
 
 _logger = logging.getLogger("pipelined.supervisor")
 
 _BROKERS_S = 3.0
+#: Of the parent's log with a slow reader: its loop is held up by nothing for longer than 10 ms.
+_PATIENCE_MS = 5
+
+
+def log_as_parent(config: Config) -> None:
+    """Set up the log of the daemon's parent."""
+    instance = Names(config).instance(SUPERVISOR, 0)
+    setup(config.logs, worker=SUPERVISOR, index=0, instance=instance, patience_ms=_PATIENCE_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +58,4 @@ class Sources:
 
     def accepted(self, config: Config) -> None:
         """The daemon's own log follows at once."""
-        setup(config.logs, worker="supervisor", index=0)
+        log_as_parent(config)

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import click
 
-from pipelined.cli.revision import Sources
+from pipelined.cli.revision import Sources, log_as_parent
 from pipelined.cli.settings import Settings
 from pipelined.config import WORKER_TYPES, Config
 from pipelined.crashpoints import armed
 from pipelined.errors import ConfigError, ExitCode, UnavailableError, UsageError
-from pipelined.logs.setup import setup
 from pipelined.stats.slots import SharedStats
 from pipelined.supervisor.child import die_with_parent
 from pipelined.supervisor.loop import Supervisor, WorkerSpec
@@ -90,7 +89,7 @@ def _local_stack(settings: Settings, directory: Path) -> Iterator[Settings]:
 
 def _serve(settings: Settings, workers: tuple[str, ...]) -> int:
     config = settings()
-    setup(config.logs, worker="supervisor", index=0)
+    log_as_parent(config)
     armed()  # raises for a crash point that does not exist
     preload([_HEAVY])
     from pipelined.workers.catalogue import run_worker

@@ -183,6 +183,8 @@ class JournalHandler(DescriptorHandler):
         if record.threadName not in {None, "MainThread"}:
             found.append(("THREAD", str(record.threadName)))
         extras = form.extras(record)
+        if form.worker != "supervisor":
+            extras.setdefault("stage", form.worker)
         if (code := code_of(record)) is not None:
             extras["event"] = code
         for name, value in extras.items():

@@ -117,7 +117,8 @@ def run_worker(
     # through them a dozen times for each thousand records, and finds nothing.
     gc.set_threshold(50_000, 20, 50)
     slot = stats.slot(worker_type, index).child
-    setup(config.logs, worker=worker_type, index=index)
+    instance = Names(config).instance(worker_type, index)
+    setup(config.logs, worker=worker_type, index=index, instance=instance)
     enter(worker_type)
 
     def told_to_stop() -> bool:

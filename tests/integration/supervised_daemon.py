@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelined.config import tree
-from pipelined.config.leaves import built
+from pipelined.config.leaves import built, leaves
 from pipelined.errors import ConfigError, PipelinedError
 from pipelined.stats.slots import Child, SharedStats
 from pipelined.supervisor.loop import Supervisor, WorkerSpec
@@ -56,8 +56,11 @@ def entry(
     child.beat()
     tell(worker, index, "ready")
     lives_until = time.monotonic() + does.get("lives", 1e9)
+    level = logging.getLogger().level
     while not should_stop() and time.monotonic() < lives_until:
         child.beat()
+        if level != (level := logging.getLogger().level):
+            tell(worker, index, "level", now=logging.getLevelName(level))
         if "ignores_abort" in does:
             faulthandler.disable()
             signal.signal(signal.SIGABRT, signal.SIG_IGN)
@@ -151,6 +154,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     preload(ORDER.get("modules", ()))
     config = configured()
+    leaves(config)  # as loading one does: what it takes is taken before the loop turns
     specs = []
     for name, does in ORDER["workers"].items():
         settings = tree.Worker(**{key: does[key] for key in SETTINGS if key in does})

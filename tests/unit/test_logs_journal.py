@@ -123,6 +123,7 @@ def test_a_record_has_its_fields(journald: Journald, start: Callable[..., object
         "TRACE_ID": "t-1",
         "OFFSET": "17",
         "CATEGORY": "transient",
+        "STAGE": "download",
         "ODD_NAME": "[1]",
         "CODE_FUNC": "test_a_record_has_its_fields",
     }
