@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pipelined.cli.completion import worker_types
 from pipelined.cli.durations import duration
 from pipelined.cli.headline import name
 from pipelined.cli.reach import request
@@ -38,7 +39,7 @@ _timeout = click.option(
 
 
 @click.command()
-@click.argument("worker_type", metavar="[TYPE]", required=False)
+@click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
 @click.option(
     "--leave",
     is_flag=True,
@@ -76,7 +77,7 @@ def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: floa
 
 
 @click.command()
-@click.argument("worker_type", metavar="[TYPE]", required=False)
+@click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
 @_timeout
 @click.pass_obj
 def start(settings: Settings, worker_type: str | None, timeout: float | None) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pipelined.cli.completion import worker_types
 from pipelined.cli.moments import moment
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
@@ -25,7 +26,7 @@ _POLL_S = 0.25
 
 
 @click.command()
-@click.argument("worker_type", metavar="[TYPE]", required=False)
+@click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
 @click.option(
     "--lines",
     type=click.IntRange(min=0),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipelined.cli.completion import worker_types
 from pipelined.cli.control import start, stop
 from pipelined.cli.revision import Sources
 from pipelined.cli.settings import Settings
@@ -49,7 +50,7 @@ def reload(settings: Settings, timeout: float | None) -> int:
 
 
 @click.command()
-@click.argument("worker_type", metavar="[TYPE]", required=False)
+@click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
 @_timeout
 @click.pass_context
 def restart(context: click.Context, worker_type: str | None, timeout: float | None) -> int:
@@ -79,7 +80,7 @@ def restart(context: click.Context, worker_type: str | None, timeout: float | No
 
 
 @click.command()
-@click.argument("worker_type", metavar="TYPE")
+@click.argument("worker_type", metavar="TYPE", shell_complete=worker_types)
 @click.argument("processes", type=click.IntRange(min=0), metavar="N")
 @_timeout
 @click.pass_obj
@@ -99,7 +100,7 @@ def scale(settings: Settings, worker_type: str, processes: int, timeout: float |
 
 
 @click.command()
-@click.argument("worker_type", metavar="TYPE")
+@click.argument("worker_type", metavar="TYPE", shell_complete=worker_types)
 @click.pass_obj
 def pause(settings: Settings, worker_type: str) -> None:
     """Have the workers of TYPE take nothing more: what they have in hand they finish, and they stay ready.
@@ -112,7 +113,7 @@ def pause(settings: Settings, worker_type: str) -> None:
 
 
 @click.command()
-@click.argument("worker_type", metavar="TYPE")
+@click.argument("worker_type", metavar="TYPE", shell_complete=worker_types)
 @click.pass_obj
 def resume(settings: Settings, worker_type: str) -> None:
     """Have the workers of TYPE go on after a `pause`."""

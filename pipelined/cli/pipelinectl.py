@@ -6,6 +6,7 @@ import click
 
 from pipelined import __version__
 from pipelined.cli.backfill import backfill
+from pipelined.cli.completion import completion
 from pipelined.cli.config import config
 from pipelined.cli.control import start, stop
 from pipelined.cli.doctor import doctor
@@ -13,6 +14,8 @@ from pipelined.cli.errors import main_wrapper
 from pipelined.cli.events import events
 from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
+from pipelined.cli.loglevel import log_level
+from pipelined.cli.logs import logs
 from pipelined.cli.members import members
 from pipelined.cli.operate import OPERATIONS
 from pipelined.cli.service import service
@@ -35,11 +38,14 @@ def pipelinectl() -> None:
 for command in (
     *(
         backfill,
+        completion,
         config,
         doctor,
         events,
         ledger,
         load,
+        log_level,
+        logs,
         members,
         service,
         sources,

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pipelined.cli.completion import config_keys
 from pipelined.config import Config, Loaded, load
 from pipelined.config.loading import DEFAULT, WHEREABOUTS, salvage
 from pipelined.errors import ConfigError
@@ -75,6 +76,7 @@ def config_options(group: Callable[..., Any]) -> Callable[..., Any]:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
+        shell_complete=config_keys,
         help="Set one key, such as kafka.bootstrap=host:9092; may be given several times.",
     )
     @click.pass_context

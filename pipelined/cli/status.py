@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pipelined.cli import watch
+from pipelined.cli.completion import worker_types
 from pipelined.cli.durations import duration
 from pipelined.cli.headline import headline, name
 from pipelined.cli.reach import request
@@ -32,7 +33,7 @@ _WORKER_STATES = tuple(WorkerState.__members__)
 
 
 @click.command()
-@click.argument("worker_type", metavar="[TYPE]", required=False)
+@click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object; with --watch one a line.")
 @click.option(
     "--watch",

@@ -128,13 +128,23 @@ def test_a_page_named_in_the_code_exists(path: Path) -> None:
         assert (ROOT / page).exists(), page
 
 
-SURROUNDING = re.compile(r"^\s*(?:(?:[A-Z_]+=\S+|sudo -u \w+)\s+)*")
-
-
 def commands_in(line: str) -> list[list[str]]:
-    """The commands of a line of shell, without their folders and what surrounds them."""
-    parts = (shlex.split(SURROUNDING.sub("", part), comments=True) for part in re.split(r"[|;()&]", line))
-    return [[words[0].rpartition("/")[2], *words[1:]] for words in parts if words]
+    """The commands of a line of shell, without their folders, what surrounds them, and where they write."""
+    reader = shlex.shlex(line, posix=True, punctuation_chars=True)
+    reader.whitespace_split = True
+    commands: list[list[str]] = [[]]
+    words = iter(reader)
+    for word in words:
+        if {*word} <= {*">&"} and ">" in word:
+            next(words, "")
+            if commands[-1][-1:] == ["2"]:
+                commands[-1].pop()
+        elif {*word} <= {*"|;()&"}:
+            commands.append([])
+        elif commands[-1] or not re.match(r"[A-Z_]+=", word):
+            commands[-1].append(word)
+    found = [words[3:] if words[:2] == ["sudo", "-u"] else words for words in commands if words]
+    return [[words[0].rpartition("/")[2], *words[1:]] for words in found if words]
 
 
 def shell_lines(path: Path) -> list[str]:
@@ -207,7 +217,9 @@ def test_every_command_named_in_a_sentence_exists(page: Path) -> None:
 
 
 def test_the_commands_of_a_line_are_found_wherever_they_stand() -> None:
-    line = "A=b sudo -u pipelined /opt/pipelined/bin/pipelinectl status | grep x && pipelined run  # now"
+    line = (
+        "A=b sudo -u pipelined /opt/pipelined/bin/pipelinectl status | grep x && pipelined run >>o 2> e # now"
+    )
     assert commands_in(line) == [["pipelinectl", "status"], ["grep", "x"], ["pipelined", "run"]]
     assert ["pipelinectl", "status"] in commands_in("kill -9 $(bin/pipelinectl status | awk '{ print $3 }')")
 
