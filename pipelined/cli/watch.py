@@ -10,7 +10,7 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -27,6 +27,8 @@ Look = Callable[[], dict[str, Any]]
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+#: After a change of the terminal's size, or a Ctrl-Z, it is drawn anew at once.
+_REDRAW = (signal.SIGWINCH, signal.SIGCONT)
 #: Nobody reads faster, and the daemon has other things to do.
 _LEAST_S = 0.1
 
@@ -54,14 +56,13 @@ def as_text(look: Look, every: float, *, colour: bool) -> int:
                 began = time.monotonic()
                 click.echo("\n".join([*view.lines(WIDE, colour=False), ""]))
                 time.sleep(_rest(every, began))
-        with _screen():
+        with _Screen():
             while True:
                 began = time.monotonic()
                 size = shutil.get_terminal_size()
                 head = f"every {every:g} s, Ctrl-C ends it - {time.strftime('%H:%M:%S')}"
                 _draw([head, *view.lines(size.columns, colour=colour)], size.columns, size.lines)
-                # A change of the terminal's size is shown at once.
-                signal.sigtimedwait({signal.SIGWINCH}, _rest(every, began))
+                signal.sigtimedwait(_REDRAW, _rest(every, began))
     return int(ExitCode.OK)
 
 
@@ -94,8 +95,7 @@ def _draw(shown: list[str], width: int, height: int) -> None:
     if len(shown) > height:
         shown = [*shown[: height - 1], f"({len(shown) - height + 1} more lines; make the window higher)"]
     text = "\r\n".join(_cut(line, width) + _REST_OF_LINE for line in shown)
-    sys.stdout.write(_HOME + text + _REST_OF_SCREEN)
-    sys.stdout.flush()
+    _write(_HOME + text + _REST_OF_SCREEN)
 
 
 def _cut(line: str, width: int) -> str:
@@ -104,39 +104,51 @@ def _cut(line: str, width: int) -> str:
     return line if len(plain) <= width else plain[: width - 1] + "…"
 
 
-@contextlib.contextmanager
-def _screen() -> Iterator[None]:
-    """The alternate screen without cursor and echo; as it was before in the end, whatever ends it."""
+class _Screen:
+    """The alternate screen, no cursor, no echo; all as it was before, whatever ends or stops us."""
 
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
+    def __init__(self) -> None:
+        self._before = termios.tcgetattr(sys.stdin.fileno()) if sys.stdin.isatty() else None
+
+    def __enter__(self) -> None:
+        sys.stdout.flush()
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _REDRAW)
+        handlers = {signal.SIGTERM: self._end, signal.SIGHUP: self._end, signal.SIGTSTP: self._suspend}
+        self._handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self._take()
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _take(self) -> None:
+        _write(_ENTER)
+        if self._before is not None:  # what is typed does not show: a ^C, for one
+            quiet = [*self._before]
+            quiet[3] &= ~termios.ECHO
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, quiet)
+
+    def _give_back(self) -> None:
+        _write(_LEAVE)
+        if self._before is not None:
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._before)
+
+    def _end(self, number: int, _frame: FrameType | None) -> NoReturn:
         raise click.exceptions.Exit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})
-    sys.stdout.write(_ENTER)
-    try:
-        with _no_echo():
-            yield
-    finally:
-        sys.stdout.write(_LEAVE)
-        sys.stdout.flush()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _suspend(self, number: int, _frame: FrameType | None) -> None:
+        """Ctrl-Z: the shell gets its screen; we go on where it says so."""
+        self._give_back()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._suspend)
+        self._take()
 
 
-@contextlib.contextmanager
-def _no_echo() -> Iterator[None]:
-    """What is typed does not show: a ^C on the screen, for one."""
-    if not sys.stdin.isatty():
-        yield
-        return
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
-    quiet = termios.tcgetattr(fd)
-    quiet[3] &= ~termios.ECHO
-    termios.tcsetattr(fd, termios.TCSADRAIN, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+def _write(text: str) -> None:
+    """At once and without a buffer: a signal may come while we write, and write as well."""
+    rest = text.encode(errors="replace")
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]

@@ -126,3 +126,18 @@ def test_a_watch_that_is_told_to_end_gives_the_terminal_back_as_well(flow: Flow,
     subprocess.run(["kill", "-TERM", str(pid)], check=True)
     until(lambda: "ended with 143" in terminal.shown(), "it ends as one that was told to")
     assert terminal.is_alternate() == (False, True)
+
+
+@pytest.mark.timeout(180)
+def test_ctrl_z_gives_the_terminal_back_until_the_watch_goes_on(flow: Flow, terminal: Terminal) -> None:
+    terminal.type(shlex.join(pipelinectl_command("--config", flow.config_file, "status", "--watch", "1h")))
+    until(lambda: "no answer for 0s: no daemon listens" in terminal.shown(), "it looks for the daemon")
+    terminal.press("C-z")
+    until(lambda: terminal.is_alternate() == (False, True), "the shell has its screen")
+    terminal.type("echo still here; fg")
+    until(lambda: "no daemon listens" in terminal.shown(), "it is drawn again, at once")
+    assert terminal.is_alternate() == (True, False)
+    assert "still here" not in terminal.shown()
+    terminal.press("C-c")
+    until(lambda: terminal.is_alternate() == (False, True), "it ends")
+    assert "still here" in terminal.shown()
