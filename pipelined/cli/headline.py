@@ -72,7 +72,10 @@ def _trouble(worker: dict[str, Any], now: float) -> tuple[int, str] | None:
             return 0, f"{who} was given up ({reason}): mend that, then `pipelinectl start {kind}`"
         case "BACKOFF" | "EXITED":
             soon = f", in {short(epoch(worker['next_try']) - now)}" if worker["next_try"] else ""
-            return 1, f"{who} failed ({reason}) and is restarted by itself{soon}; its log says why"
+            return (
+                1,
+                f"{who} failed ({reason}) and is restarted by itself{soon}; see `pipelinectl logs {kind}`",
+            )
         case "STOPPED":
             return 4, f"{who} was stopped; `pipelinectl start {kind}` starts it"
         case "STARTING" | "STOPPING":
@@ -80,7 +83,7 @@ def _trouble(worker: dict[str, Any], now: float) -> tuple[int, str] | None:
     if worker["paused_by_operator"]:
         return 5, f"{kind} is paused by an operator; `pipelinectl resume {kind}` ends that"
     if worker["paused"]:
-        why = worker["says"] or worker.get("last_error") or "its log says why"
+        why = worker["says"] or worker.get("last_error") or f"see `pipelinectl logs {kind}`"
         return 2, f"{who} waits for something that it relies on ({why})"
     return None
 

@@ -65,7 +65,7 @@ def _state(pid: int) -> str:
             return "it waits for a disk or a file system; see `dmesg`"
         case _:
             ends = f"; `kill -KILL {pid}` ends it, nothing is lost by that" if pid else ""
-            return f"it is hung, or the machine is overloaded; its log has what it did last{ends}"
+            return f"it is hung, or the machine is overloaded; see `pipelinectl logs supervisor`{ends}"
 
 
 def _its_own(pid: int) -> str:

@@ -12,7 +12,6 @@ import pytest
 from pipelined.cli.headline import headline
 from pipelined.cli.table import lines
 
-
 NOW = 1_800_000_000.0
 
 
@@ -80,7 +79,8 @@ def test_the_worst_comes_first_with_what_to_do() -> None:
     back_soon = worker("upload", "BACKOFF", reason="killed by SIGKILL", next_try=ago(-2.5), restarts=1)
     given_up = worker("download", "FATAL", reason="exit 78: configuration")
     assert sentence(back_soon, worker("endpoint"), state="degraded") == (
-        "1 of 2 run; upload/0 failed (killed by SIGKILL) and is restarted by itself, in 2s; its log says why"
+        "1 of 2 run; upload/0 failed (killed by SIGKILL) and is restarted by itself, in 2s; see "
+        "`pipelinectl logs upload`"
     )
     assert sentence(back_soon, given_up, state="degraded") == (
         "0 of 2 run; download/0 was given up (exit 78: configuration): mend that, then "
