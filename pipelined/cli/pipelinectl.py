@@ -24,6 +24,7 @@ from pipelined.cli.sources import sources
 from pipelined.cli.status import status
 from pipelined.cli.tables import tables
 from pipelined.cli.topics import topics
+from pipelined.cli.version import version
 
 __all__ = ["main", "pipelinectl"]
 
@@ -54,6 +55,7 @@ for command in (
         stop,
         tables,
         topics,
+        version,
     ),
     *OPERATIONS,
 ):

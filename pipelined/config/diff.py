@@ -7,10 +7,22 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pipelined.config.leaves import leaves
-from pipelined.config.tree import Config
+from pipelined.config.tree import WORKER_TYPES, Config
 from pipelined.config.values import written
 
-__all__ = ["AT_ONCE", "DAEMON", "NEEDS", "Change", "changes", "claimed", "fixed", "matches", "touches"]
+__all__ = [
+    "AT_ONCE",
+    "DAEMON",
+    "NEEDS",
+    "Change",
+    "Reload",
+    "changes",
+    "claimed",
+    "fixed",
+    "matches",
+    "reload_of",
+    "touches",
+]
 
 #: The patience of a group is that of the supervisor with any of its workers.
 _KAFKA = ("kafka", "topics", "retry", "logs", "workers.*.hang_s", "workers.*.start_s")
@@ -75,6 +87,28 @@ def fixed(differing: Iterable[Change]) -> list[Change]:
 def touches(differing: Iterable[Change], worker_type: str) -> bool:
     """Whether a worker of that type has to begin anew."""
     return any(worker_type in claimed(change.path) for change in differing)
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What a reload of a daemon of all types would do: worker types that restart, numbers of processes that
+    change (before, after), and keys because of which it is refused.
+    """
+
+    restarts: list[str]
+    processes: dict[str, tuple[int, int]]
+    refused: list[str]
+
+
+def reload_of(old: Config, new: Config) -> Reload:
+    """What a daemon that runs on ``old`` would do to run on ``new``."""
+    differing = changes(old, new)
+    counts = {name: (old.worker(name).processes, new.worker(name).processes) for name in WORKER_TYPES}
+    return Reload(
+        [name for name, both in counts.items() if min(both) > 0 and touches(differing, name)],
+        {name: both for name, both in counts.items() if both[0] != both[1]},
+        [change.path for change in fixed(differing)],
+    )
 
 
 def claimed(path: str) -> set[str]:

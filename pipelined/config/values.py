@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipelined.config.leaves import Leaf
 from pipelined.config.secrets import is_reference
 
-__all__ = ["ValueRefusedError", "expected", "from_text", "from_toml", "written"]
+__all__ = ["ValueRefusedError", "expected", "from_json", "from_text", "from_toml", "written"]
 
 _NOUNS = {str: "one line of text", int: "a whole number", float: "a number", bool: "true or false"}
 _PLURALS = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}
@@ -52,6 +52,11 @@ def from_toml(leaf: Leaf, value: object) -> Any:
     if not isinstance(value, list):
         raise _problem(leaf, value)
     return tuple(_limited(leaf, value, [_typed(leaf, item) for item in value]))
+
+
+def from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the paths of their keys that went through JSON, which has no tuples."""
+    return {path: tuple(value) if isinstance(value, list) else value for path, value in values.items()}
 
 
 def written(value: Any) -> str:

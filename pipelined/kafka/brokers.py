@@ -8,7 +8,7 @@ import ssl
 import struct
 import threading
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, libversion
 from confluent_kafka.admin import AdminClient
 
 from pipelined.config import Config
@@ -16,12 +16,17 @@ from pipelined.config.cluster import Kafka
 from pipelined.errors import AuthError, ConfigError, PipelinedError, UnavailableError
 from pipelined.kafka.settings import Names, admin_settings, producer_settings
 
-__all__ = ["addresses", "may_transact", "release"]
+__all__ = ["addresses", "client_release", "may_transact", "release"]
 
 _API_VERSIONS = 18
 #: The longest answer that can be one.
 _MOST_BYTES = 65536
 _LOGIN = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
+
+
+def client_release() -> str:
+    """The version of librdkafka."""
+    return str(libversion()[0])
 
 
 def addresses(config: Config, *, timeout: float) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipelined.config.diff import Change, changes, fixed, touches
+from pipelined.config.leaves import leaves
 from pipelined.config.tree import WITHOUT_KAFKA, WORKER_TYPES, Config
 from pipelined.errors import UsageError
 from pipelined.supervisor.events import Event, Events
@@ -111,13 +112,15 @@ class Operations:
             case {"cmd": "reload"}:
                 self.reload("asked on the control socket")
                 return self._told()
+            case {"cmd": "config"}:
+                return {"values": {leaf.path: leaf.default for leaf in leaves(self._fleet.config)}}
             case {"cmd": "operation"}:
                 if request.get("number", self._last.number) != self._last.number:
                     raise UsageError("another operation has begun since; its log tells of the one asked for")
                 return self._told()
             case _:
                 raise UsageError(
-                    "unknown command; this daemon knows status, stop [type], reload, operation, "
+                    "unknown command; this daemon knows status, config, stop [type], reload, operation, "
                     "log-level [type], and with a type: start, restart, pause, resume and scale"
                 )
         return {}

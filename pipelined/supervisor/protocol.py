@@ -5,6 +5,7 @@ A request is ``{"v": 1, "cmd": "…", …}``, a reply ``{"v": 1, "ok": true, …
 
 - ``status``: the reply has ``status``, the document of ``stats.status``;
 - ``events``: the reply has ``events``, the last ones of the daemon; with ``number`` only those after it;
+- ``config``: the reply has ``values``, by the paths of the keys; secrets are their references;
 - ``stop``, of everything: with ``"leave": true`` where this host goes out of service;
 - ``stop``, ``start``, ``pause``, ``resume`` with ``"type": "download"``: done, or begun, with the reply;
 - ``log-level`` with ``"level": "debug"``, and a type or none for all: the reply has ``levels``, by type;

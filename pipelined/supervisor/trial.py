@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pipelined.config.leaves import built, leaves
 from pipelined.config.tree import Config
+from pipelined.config.values import from_json
 from pipelined.errors import ConfigError, PipelinedError
 from pipelined.supervisor.child import BLOCKED, settle
 from pipelined.supervisor.process import Process
@@ -122,5 +123,4 @@ def _read(said: bytes) -> tuple[Config | None, list[str]]:
     answer = json.loads(said)
     if answer["values"] is None:
         return None, answer["problems"]
-    values = {path: tuple(v) if isinstance(v, list) else v for path, v in answer["values"].items()}
-    return built(values), []
+    return built(from_json(answer["values"])), []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pipelined
-from pipelined.config.diff import AT_ONCE, DAEMON, NEEDS, changes, claimed, fixed, matches, touches
+from pipelined.config.diff import AT_ONCE, DAEMON, NEEDS, changes, claimed, fixed, matches, reload_of, touches
 from pipelined.config.leaves import built, leaves, sections
 from pipelined.config.tree import WORKER_TYPES, Config
 
@@ -109,3 +109,21 @@ def test_the_sections_of_the_workers_are_those_of_the_table() -> None:
         section.path.removeprefix("workers.") for section in sections() if section.path.startswith("workers.")
     }
     assert own == {worker_type.replace("-", "_") for worker_type in NEEDS}
+
+
+def test_what_a_reload_would_do_is_told_before_it_is_done() -> None:
+    before = built({"workers.upload.processes": 0})
+    after = built(
+        {
+            "workers.upload.processes": 2,
+            "download.concurrency": 60,
+            "upload.concurrency": 9,
+            "domain": "other",
+        }
+    )
+    outcome = reload_of(before, after)
+    assert outcome.restarts == ["download"], "upload does not run: there is nothing to restart"
+    assert outcome.processes == {"upload": (0, 2)}
+    assert outcome.refused == ["domain"]
+    nothing = reload_of(before, before)
+    assert (nothing.restarts, nothing.processes, nothing.refused) == ([], {}, [])
