@@ -13,8 +13,8 @@ from pipelined.supervisor.protocol import OtherVersionError, ask, socket_path
 
 __all__ = ["request"]
 
-#: For an answer. A daemon whose loop is well answers within milliseconds.
-_PATIENCE_S = 3.0
+#: For an answer. A daemon that is well answers within milliseconds, on a machine that is not after longer.
+_PATIENCE_S = 5.0
 
 
 def request(config: Config, message: dict[str, Any], timeout: float = _PATIENCE_S) -> dict[str, Any]:

@@ -9,46 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from operators import CTL, command, ctl, whereabouts
 from supervised import ENVIRONMENT, Daemon, daemons
 
+from pipelined import __version__
+from pipelined.cli.status import _pss
 from pipelined.supervisor.pidfile import holder
-from waiting import until
-
-CTL = [sys.executable, "-c", "from pipelined.cli.pipelinectl import main; main()"]
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     with daemons(tmp_path) as make:
         yield make
-
-
-def whereabouts(run: Daemon) -> list[str]:
-    return [f"--set={key}={run.order[key]}" for key in ("state_dir", "runtime_dir")]
-
-
-def command(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("PIPELINED_")}
-    return subprocess.run(
-        [*CTL, *arguments],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env=kept | environ,
-        timeout=60,
-        check=False,
-    )
-
-
-def ctl(run: Daemon, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return command(*whereabouts(run), *arguments, **environ)
 
 
 def test_a_daemon_that_is_well_and_one_that_is_not_differ_in_code_and_sentence(
@@ -58,7 +36,7 @@ def test_a_daemon_that_is_well_and_one_that_is_not_differ_in_code_and_sentence(
     shown = ctl(run, "status")
     head, _, download, upload, remark = shown.stdout.splitlines()
     assert (shown.returncode, shown.stderr) == (1, "")
-    assert head.startswith(f"pipelined 0.1.0 (pid {run.pid}) is degraded, up ")
+    assert head.startswith(f"pipelined {__version__} (pid {run.pid}) is degraded, up ")
     assert head.endswith(
         ": 1 of 2 run; upload/0 was given up (exit 78: configuration: kafka.bootstrap is wrong): mend that, "
         "then `pipelinectl start upload`"
@@ -113,12 +91,35 @@ def test_a_stopped_parent_is_told_from_a_dead_one_within_seconds(daemon: Callabl
         assert time.monotonic() - began < 20
         assert (hung.returncode, hung.stdout) == (69, "")
         assert hung.stderr == (
-            f"error: the daemon (pid {run.pid}) exists, but does not answer within 3 s: it was stopped by a "
+            f"error: the daemon (pid {run.pid}) exists, but does not answer within 5 s: it was stopped by a "
             f"signal; `kill -CONT {run.pid}` has it go on\n"
         )
     finally:
         run.signal(signal.SIGCONT)
     assert ctl(run, "status").returncode == 0
+
+
+def test_the_memory_of_a_process_that_is_another_ones_by_now_is_not_shown(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"download": {}}).start()
+    pid = run.worker("download")["pid"]
+    assert (_pss(pid, run.pid) or 0) > 0
+    assert _pss(pid, 1) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_the_memory_that_the_user_may_not_see_is_not_shown(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"download": {}}).start()
+    pid = run.worker("download")["pid"]
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        os._exit(0 if _pss(pid, run.pid) is None else 1)
+    _, ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended) == 0
 
 
 def test_a_daemon_without_its_socket_is_not_called_dead(daemon: Callable[..., Daemon]) -> None:
@@ -231,98 +232,3 @@ def test_a_running_daemon_is_seen_and_stopped_while_its_file_is_broken(
     assert run.end() == 0
     assert command(*broken, "start").returncode == 78, "nothing is started on a file that is wrong"
     assert holder(run.order["state_dir"]) is None
-
-
-def test_what_is_not_a_terminal_gets_every_column_and_no_colour(daemon: Callable[..., Daemon]) -> None:
-    run = daemon({"download": {}}).start()
-    shown = ctl(run, "status", COLUMNS="40", TERM="xterm-256color")
-    assert "\x1b" not in shown.stdout
-    assert shown.stdout.splitlines()[1].endswith("restarts  in  out  dead")
-
-
-def in_terminal(run: Daemon, *arguments: str, columns: int, **environ: str) -> str:
-    """What a command writes to a terminal of this width."""
-    keyboard, terminal = os.openpty()
-    termios.tcsetwinsize(terminal, (50, columns))
-    process = subprocess.Popen(
-        [*CTL, *whereabouts(run), *arguments],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=subprocess.PIPE,
-        env={name: value for name, value in ENVIRONMENT.items() if name not in {"COLUMNS", "LINES"}}
-        | environ,
-    )
-    os.close(terminal)
-    shown = b""
-    try:
-        while chunk := os.read(keyboard, 65536):
-            shown += chunk
-    except OSError:
-        pass  # what the other end's last close gives
-    finally:
-        os.close(keyboard)
-    _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (0, b"")
-    return shown.decode()
-
-
-def test_a_terminal_gets_colours_unless_nobody_wants_them_and_a_table_that_fits(
-    daemon: Callable[..., Daemon],
-) -> None:
-    run = daemon({"download": {}}).start()
-    plain = {"TERM": "xterm", "NO_COLOR": ""}
-    assert "\x1b[32mRUNNING" in in_terminal(run, "status", columns=80, **plain)
-    for unwanted in ({"TERM": "xterm", "NO_COLOR": "1"}, {"TERM": "dumb"}):
-        shown = in_terminal(run, "status", columns=80, **unwanted)
-        assert "\x1b" not in shown
-        assert all(len(line) <= 80 for line in shown.splitlines())
-        assert "errors" in shown
-
-
-def test_watch_prints_a_block_for_each_look_where_there_is_no_terminal(
-    daemon: Callable[..., Daemon], tmp_path: Path
-) -> None:
-    run = daemon({"download": {}}).start()
-    output = tmp_path / "watched"
-    with output.open("wb") as stream:
-        watching = subprocess.Popen(
-            [*CTL, *whereabouts(run), "status", "--watch", "200ms"],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=ENVIRONMENT,
-        )
-    with watching:
-        try:
-            until(lambda: output.read_text().count("is running") >= 2)
-            assert run.stop() == 0
-            until(
-                lambda: re.search(r"^no answer for \d+s: no daemon listens", output.read_text(), re.MULTILINE)
-            )
-            seen = output.read_text().count("is running")
-            run.start()
-            until(lambda: output.read_text().count(f"(pid {run.pid}) is running") > 0)
-            assert output.read_text().count("is running") > seen
-        finally:
-            watching.send_signal(signal.SIGINT)
-        assert watching.wait(30) == 0
-    blocks = output.read_text().split("\n\n")
-    assert len(blocks) > 3
-    assert "Traceback" not in output.read_text()
-    assert "\x1b" not in output.read_text()
-
-
-def test_watched_as_json_each_look_is_a_line(daemon: Callable[..., Daemon]) -> None:
-    run = daemon({"download": {}}).start()
-    watching = subprocess.Popen(
-        [*CTL, *whereabouts(run), "status", "--json", "--watch", "100ms"],
-        stdout=subprocess.PIPE,
-        env=ENVIRONMENT,
-    )
-    with watching:
-        assert watching.stdout is not None
-        try:
-            documents = [json.loads(watching.stdout.readline()) for _ in range(3)]
-        finally:
-            watching.send_signal(signal.SIGINT)
-        assert watching.wait(30) == 0
-    assert {document["pid"] for document in documents} == {run.pid}
