@@ -24,8 +24,10 @@ __all__ = [
     "touches",
 ]
 
+#: Not the level, which a worker follows while it runs.
+_LOGS = ("logs.format", "logs.repeats")
 #: The patience of a group is that of the supervisor with any of its workers.
-_KAFKA = ("kafka", "topics", "retry", "logs", "workers.*.hang_s", "workers.*.start_s")
+_KAFKA = ("kafka", "topics", "retry", *_LOGS, "workers.*.hang_s", "workers.*.start_s")
 
 #: What each worker type looks at beside its own section ``workers.<type>``: sections, or single keys.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -37,8 +39,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "download": (*_KAFKA, "breaker", "cache_dir", "cache_hours", "download", "files", "urls"),
     "upload": (*_KAFKA, "breaker", "cache_dir", "upload"),
     "result-processor": (*_KAFKA, "breaker", "tables"),
-    "table-maintenance": ("logs", "tables"),
-    "endpoint": ("logs", "endpoint", "workers.*.hang_s", "cache_dir", "upload.url", "tables.url"),
+    "table-maintenance": (*_LOGS, "tables"),
+    "endpoint": (*_LOGS, "endpoint", "workers.*.hang_s", "cache_dir", "upload.url", "tables.url"),
 }
 #: What no worker can take over while the others still have the old value: the names by which they know
 #: each other, and what the parent has made for its whole life.
@@ -52,6 +54,7 @@ DAEMON: tuple[str, ...] = (
 )
 #: What the parent alone looks at, and takes over without restarting anybody.
 AT_ONCE: tuple[str, ...] = (
+    "logs.level",
     "supervisor",
     "workers.*.processes",
     "workers.*.memory_mb",

@@ -42,12 +42,12 @@ def tell(worker: str, index: int, what: str, **more: object) -> None:
 def entry(
     config: tree.Config, worker: str, index: int, stats: SharedStats, should_stop: Callable[[], bool]
 ) -> int:
-    tell(worker, index, "start", level=config.logs.level)
+    tell(worker, index, "start", format=config.logs.format)
     child = stats.slot(worker, index).child
     does = ORDER["workers"][worker]
     if worker == "download" and (FOLDER / "now-wrong").exists():
         does = {"raises": "config"}
-    if "at_level" in does and config.logs.level != does["at_level"]:
+    if "at_format" in does and config.logs.format != does["at_format"]:
         does = {}
     if "once" in does and child.generation > 1:
         does = {}
@@ -130,7 +130,7 @@ class Reread:
         return configured() if wanted is None else wanted
 
     def accepted(self, config: tree.Config) -> None:
-        tell("daemon", 0, "accepted", level=config.logs.level)
+        tell("daemon", 0, "accepted", format=config.logs.format)
 
 
 def configured() -> tree.Config:

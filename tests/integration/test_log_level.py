@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from supervised import Daemon, daemons
 from pipelined.cli.loglevel import log_level
 from pipelined.config.tree import Config
 from pipelined.errors import UsageError
+from waiting import until
 
 
 @pytest.fixture
@@ -60,6 +62,21 @@ def test_without_a_type_all_of_them_and_the_supervisor_follow(daemon: Callable[.
     run.wait_for("upload", "ready", 2)
     assert "restart of upload" not in run.log(), "INFO is no more logged by the supervisor"
     assert run.worker("upload")["log_level"] == "ERROR", "who starts later is told as well"
+
+
+def test_a_reload_of_the_level_restarts_nobody_and_leaves_what_an_operator_asked_for(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"download": {}, "upload": {}}).start()
+    ctl(run, "error", "upload")
+    (run.folder / "values").write_text(json.dumps({"logs.level": "DEBUG"}))
+    operation = run.ask(cmd="reload")["operation"]
+    until(lambda: run.ask(cmd="operation", number=operation["number"])["operation"]["state"] == "done")
+    assert run.wait_for("download", "level")["now"] == "DEBUG"
+    assert run.wait_for("upload", "level")["now"] == "ERROR"
+    ctl(run, "default")
+    assert run.wait_for("upload", "level", 2)["now"] == "DEBUG"
+    assert len(run.events(what="start")) == 2, "nobody restarted"
 
 
 def test_what_does_not_exist_is_refused_and_nothing_changes(daemon: Callable[..., Daemon]) -> None:

@@ -74,8 +74,8 @@ def test_a_configuration_that_this_command_cannot_read_is_refused_as_well(
 
 
 def test_a_reload_that_was_put_back_ends_with_1(daemon: Callable[..., Daemon]) -> None:
-    run = daemon({"download": {"raises": "config", "at_level": "DEBUG"}, "upload": {}}).start()
-    (run.folder / "values").write_text(json.dumps({"logs.level": "DEBUG"}))
+    run = daemon({"download": {"raises": "config", "at_format": "text"}, "upload": {}}).start()
+    (run.folder / "values").write_text(json.dumps({"logs.format": "text"}))
     failed = ctl(run, "reload")
     assert failed.return_value == 1
     assert "download/0 is put back" in failed.stdout

@@ -67,21 +67,21 @@ def test_workers_restart_one_after_the_other_against_the_flow_each_ready_before_
 ) -> None:
     run = daemon({name: does | {"drains": 0.1, "waits": 0.1} for name, does in FLOW.items()}).start()
     first = len(run.events())
-    configure(run, logs__level="DEBUG")
+    configure(run, logs__format="text")
     assert over(run, cmd="reload")["state"] == "done"
     seen = [(e["worker"], e["index"], e["what"]) for e in run.events()[first:] if e["worker"] != "daemon"]
     order = [("upload", 0), ("download", 0), ("download", 1), ("event-ingester", 0)]
     assert seen == [(*who, what) for who in order for what in ("stop", "end", "start", "ready")]
-    assert run.events("daemon", "accepted")[0]["level"] == "DEBUG"
-    assert {event["level"] for event in run.events(what="start")[4:]} == {"DEBUG"}
+    assert run.events("daemon", "accepted")[0]["format"] == "text"
+    assert {event["format"] for event in run.events(what="start")[4:]} == {"text"}
 
 
 def test_a_hang_up_reloads(daemon: Callable[..., Daemon]) -> None:
     run = daemon({"upload": {}}).start()
-    configure(run, logs__level="DEBUG")
+    configure(run, logs__format="text")
     run.signal(signal.SIGHUP)
     run.wait_for("daemon", "accepted")
-    assert run.events("upload", "start")[-1]["level"] == "DEBUG"
+    assert run.events("upload", "start")[-1]["format"] == "text"
     assert "reload, asked by SIGHUP is done: upload/0 renewed" in run.log()
 
 
@@ -98,7 +98,7 @@ def test_a_wrong_configuration_is_refused_with_every_problem_and_changes_nothing
 ) -> None:
     run = daemon(FLOW).start()
     before = pids(run)
-    configure(run, logs__level="DEBUG")
+    configure(run, logs__format="text")
     (run.folder / "wrong").touch()
     operation = over(run, cmd="reload")
     assert (operation["state"], operation["problems"]) == ("refused", ["one thing is wrong", "and another"])
@@ -107,7 +107,7 @@ def test_a_wrong_configuration_is_refused_with_every_problem_and_changes_nothing
     assert "is refused: and another" in run.log()
     os.kill(before["upload/0"], signal.SIGKILL)
     again = run.wait_for("upload", "start", 2)
-    assert again["level"] == "INFO", "who restarts gets what was accepted last"
+    assert again["format"] == "auto", "who restarts gets what was accepted last"
     (run.folder / "wrong").unlink()
     assert over(run, cmd="reload")["state"] == "done"
 
@@ -136,8 +136,8 @@ def test_a_check_that_breaks_refuses_and_leaves_its_reason_in_the_log(daemon: Ca
 def test_a_new_configuration_on_which_a_worker_does_not_come_up_is_put_back(
     daemon: Callable[..., Daemon],
 ) -> None:
-    run = daemon(FLOW | {"download": {"processes": 2, "raises": "config", "at_level": "DEBUG"}}).start()
-    configure(run, logs__level="DEBUG", workers__upload__processes=2)
+    run = daemon(FLOW | {"download": {"processes": 2, "raises": "config", "at_format": "text"}}).start()
+    configure(run, logs__format="text", workers__upload__processes=2)
     operation = over(run, cmd="reload")
     assert operation["state"] == "failed"
     assert operation["problems"] == ["download/0 does not come up: FATAL: exit 78: configuration"]
@@ -150,8 +150,8 @@ def test_a_new_configuration_on_which_a_worker_does_not_come_up_is_put_back(
     }
     assert run.status()["state"] == "running"
     assert len(pids(run)) == 4, "the process that was added is gone"
-    last = {(e["worker"], e["index"]): e["level"] for e in run.events(what="start")}
-    assert {level for who, level in last.items() if who != ("upload", 1)} == {"INFO"}
+    last = {(e["worker"], e["index"]): e["format"] for e in run.events(what="start")}
+    assert {form for who, form in last.items() if who != ("upload", 1)} == {"auto"}
     assert run.events("daemon", "accepted") == []
 
 
@@ -159,9 +159,9 @@ def test_a_fatal_worker_under_trial_does_not_end_a_daemon_that_exits_on_fatal(
     daemon: Callable[..., Daemon],
 ) -> None:
     run = daemon(
-        {"upload": {"raises": "config", "at_level": "DEBUG"}}, supervisor={"on_fatal": "exit"}
+        {"upload": {"raises": "config", "at_format": "text"}}, supervisor={"on_fatal": "exit"}
     ).start()
-    configure(run, logs__level="DEBUG")
+    configure(run, logs__format="text")
     assert over(run, cmd="reload")["state"] == "failed"
     assert run.until_state("upload", "RUNNING")
     assert run.stop() == 0
@@ -171,11 +171,11 @@ def test_a_worker_that_failed_before_does_not_keep_the_others_from_the_new_confi
     daemon: Callable[..., Daemon],
 ) -> None:
     run = daemon(FLOW | {"upload": {"raises": "config"}}).start()
-    configure(run, logs__level="DEBUG")
+    configure(run, logs__format="text")
     operation = over(run, cmd="reload")
     assert operation["state"] == "done"
     assert operation["workers"]["upload/0"] == "renewed, but FATAL: exit 78: configuration"
-    assert run.events("event-ingester", "start")[-1]["level"] == "DEBUG"
+    assert run.events("event-ingester", "start")[-1]["format"] == "text"
 
 
 def test_a_stopped_type_stays_stopped_and_has_the_new_configuration_when_it_is_started(
@@ -184,17 +184,17 @@ def test_a_stopped_type_stays_stopped_and_has_the_new_configuration_when_it_is_s
     run = daemon(FLOW).start()
     run.ask(cmd="stop", type="upload")
     run.until_state("upload", "STOPPED")
-    configure(run, logs__level="DEBUG", workers__upload__processes=2)
+    configure(run, logs__format="text", workers__upload__processes=2)
     assert over(run, cmd="reload")["state"] == "done"
     assert {w["state"] for w in run.status()["workers"] if w["type"] == "upload"} == {"STOPPED"}
     run.ask(cmd="start", type="upload")
     run.wait_for("upload", "ready", 3)
-    assert [event["level"] for event in run.events("upload", "start")] == ["INFO", "DEBUG", "DEBUG"]
+    assert [event["format"] for event in run.events("upload", "start")] == ["auto", "text", "text"]
 
 
 def test_a_reload_while_one_is_under_way_is_refused(daemon: Callable[..., Daemon]) -> None:
     run = daemon({"upload": {"drains": 0.5}}).start()
-    configure(run, logs__level="DEBUG")
+    configure(run, logs__format="text")
     first = run.ask(cmd="reload")["operation"]["number"]
     for request in ({"cmd": "reload"}, {"cmd": "restart", "type": "upload"}):
         refused = run.ask(**request)
@@ -214,7 +214,7 @@ def test_a_reload_while_the_daemon_starts_is_refused(daemon: Callable[..., Daemo
 @pytest.mark.parametrize("when", ["checking", "applying"])
 def test_a_stop_wins_over_a_reload(daemon: Callable[..., Daemon], when: str) -> None:
     run = daemon(FLOW | {"upload": {"drains": 0.5}}).start()
-    configure(run, logs__level="DEBUG")
+    configure(run, logs__format="text")
     if when == "checking":
         (run.folder / "slow").touch()
     run.ask(cmd="reload")

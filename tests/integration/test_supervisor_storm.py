@@ -69,9 +69,9 @@ class Storm(RuleBasedStateMachine):
     def scale(self, name: str, processes: int) -> None:
         self.run.ask(cmd="scale", type=name, processes=processes)
 
-    @rule(level=st.sampled_from(["DEBUG", "INFO", "WARNING"]), wrong=st.booleans(), by_signal=st.booleans())
-    def reload(self, level: str, wrong: bool, by_signal: bool) -> None:
-        (self.run.folder / "values").write_text(json.dumps({"logs.level": level}))
+    @rule(form=st.sampled_from(["json", "text", "journal"]), wrong=st.booleans(), by_signal=st.booleans())
+    def reload(self, form: str, wrong: bool, by_signal: bool) -> None:
+        (self.run.folder / "values").write_text(json.dumps({"logs.format": form}))
         if wrong:
             (self.run.folder / "wrong").touch()
         else:
