@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs import pages
+from docs.commands import cli
 from docs.crash_points import crash_points
 from docs.failures import failures
 from docs.log_events import log_events
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Each generated file, from the root of the repository, and what renders its text.
 GENERATED: dict[str, Callable[[], str]] = {
-    "docs/reference/cli.md": pages.cli,
+    "docs/reference/cli.md": cli,
     "docs/reference/configuration.md": to_reference,
     "docs/reference/crash-points.md": crash_points,
     "docs/reference/failures.md": failures,

@@ -34,7 +34,12 @@ def check(settings: Settings, file: Path | None) -> None:
 
     Every problem is told at once: unknown keys, wrong values, values that do not fit together, and
     secrets or files that this user cannot read. No secret is printed.
-    """
+
+    \b
+    Example:
+      pipelinectl config check
+      pipelinectl config check /etc/pipelined.toml.new
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     if file is not None:
         settings = Settings(file, settings.overrides)
     loaded = settings.loaded()
@@ -49,7 +54,13 @@ def check(settings: Settings, file: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object: key to value and origin.")
 @click.pass_obj
 def show(settings: Settings, as_json: bool) -> None:
-    """Show every value with its origin. The text is TOML; secrets are shown as their references."""
+    """Show every value with its origin. The text is TOML; secrets are shown as their references.
+
+    \b
+    Example:
+      pipelinectl config show | grep -v '# default'
+      pipelinectl config show --json
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     loaded = settings.loaded()
     values = {leaf.path: leaf.default for leaf in leaves(loaded.config)}
     if as_json:

@@ -54,7 +54,13 @@ def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: floa
     of a stopped daemon wait for its return until the session times out, unless it is told to leave. Works
     also while the configuration file is broken. Exit code 0 once it is done, also where nothing ran; 124
     where it takes longer than the timeout.
-    """
+
+    \b
+    Example:
+      pipelinectl stop
+      pipelinectl stop download
+      pipelinectl stop --leave --timeout 120
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     config = settings.whereabouts()
     if worker_type is not None:
         seconds = config.worker(_known(worker_type)).drain_s + 10 if timeout is None else timeout
@@ -88,7 +94,12 @@ def start(settings: Settings, worker_type: str | None, timeout: float | None) ->
 
     Exit code 0 once it is running; 1 where some worker does not come up; 73 where the daemon runs
     already; else the code with which it ended, its last log lines shown.
-    """
+
+    \b
+    Example:
+      pipelinectl start
+      pipelinectl start event-writer
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     config = settings()
     if worker_type is not None:
         seconds = config.worker(_known(worker_type)).start_s + 10 if timeout is None else timeout

@@ -42,7 +42,12 @@ def ledger(settings: Settings, as_json: bool, wait: float, output: Path | None, 
     Reads every row and message of the sources that are configured, every topic from its first record, every
     row of the tables and every file. Exit code 0: all is there, once; 1: something differs, the first
     differing ids are told; 69: something cannot be read.
-    """
+
+    \b
+    Example:
+      pipelinectl ledger --wait 300
+      pipelinectl ledger --json --output ledger.json
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     from pipelined.ledger import judge
     from pipelined.ledger.report import render
 

@@ -41,7 +41,12 @@ def members(settings: Settings, as_json: bool, host: str | None, yes: bool) -> i
     back; `--remove HOST` gives them to the others at once. A host that is still running takes no harm: its
     work in hand is refused and done again, and it joins anew. To take a running one out of service use
     `pipelinectl stop --leave` there.
-    """
+
+    \b
+    Example:
+      pipelinectl members
+      pipelinectl members --remove host7
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     config = settings()
     if host is not None:
         return _remove(config, host, yes)

@@ -45,7 +45,11 @@ def reload(settings: Settings, timeout: float | None) -> int:
 
     Exit code 0: taken over, also where nothing has changed; 78: refused; 1: put back, or the daemon stopped
     meanwhile; 124: not over within the timeout.
-    """
+
+    \b
+    Example:
+      pipelinectl config check && pipelinectl reload
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     return _operate(settings, {"cmd": "reload"}, timeout)
 
 
@@ -107,7 +111,11 @@ def pause(settings: Settings, worker_type: str) -> None:
 
     They keep their partitions, so that no other host does the work. It lasts until `resume TYPE`, or until
     the daemon ends.
-    """
+
+    \b
+    Example:
+      pipelinectl pause upload
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     _ask(settings(), {"cmd": "pause", "type": _known(worker_type)})
     click.echo(f"{worker_type} is paused; `pipelinectl resume {worker_type}` ends that")
 
@@ -116,7 +124,12 @@ def pause(settings: Settings, worker_type: str) -> None:
 @click.argument("worker_type", metavar="TYPE", shell_complete=worker_types)
 @click.pass_obj
 def resume(settings: Settings, worker_type: str) -> None:
-    """Have the workers of TYPE go on after a `pause`."""
+    """Have the workers of TYPE go on after a `pause`.
+
+    \b
+    Example:
+      pipelinectl resume upload
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     _ask(settings(), {"cmd": "resume", "type": _known(worker_type)})
     click.echo(f"{worker_type} goes on")
 

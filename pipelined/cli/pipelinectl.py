@@ -33,7 +33,17 @@ __all__ = ["main", "pipelinectl"]
 @click.version_option(__version__, prog_name="pipelinectl")
 @config_options
 def pipelinectl() -> None:
-    """Operate pipelined: the daemon, its topics, its tables, its configuration, its books."""
+    """Operate pipelined: the daemon, its topics, its tables, its configuration, its books.
+
+    The help of each command says what it is for, with an example: `pipelinectl status --help`. Exit code 0
+    where it did that, 64 where it was called wrongly, 69 where something does not answer, 78 where the
+    configuration is wrong; what else there is stands in its help.
+
+    \b
+    Example:
+      pipelinectl status
+      pipelinectl --config /etc/pipelined/blue.toml doctor
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
 
 
 for command in (

@@ -54,7 +54,12 @@ def service() -> None:
 @_user
 @click.pass_obj
 def show(settings: Settings, instance: str, user: str) -> None:
-    """Print the files of the service as they are to be on this host, and how they are now."""
+    """Print the files of the service as they are to be on this host, and how they are now.
+
+    \b
+    Example:
+      pipelinectl service show
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     for path, text in _service(settings, instance, user).files().items():
         click.echo(f"### {path} ({_compared(path, text)})\n{text}")
 
@@ -103,7 +108,11 @@ def uninstall(instance: str, dry_run: bool) -> None:
 
     The configuration, the data and the user stay. With --instance the unit that all instances share stays
     as well, as long as another one is enabled or runs.
-    """
+
+    \b
+    Example:
+      pipelinectl service uninstall --dry-run
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     name, unit = service_name(instance), unit_file(instance)
     if not dry_run:
         _insist_on_systemd()

@@ -23,7 +23,12 @@ def topics() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of lines.")
 @click.pass_obj
 def plan(obj: Callable[[], Config], as_json: bool) -> int:
-    """Show what `topics apply` would do. Exit code 0: nothing; 1: something."""
+    """Show what `topics apply` would do. Exit code 0: nothing; 1: something.
+
+    \b
+    Example:
+      pipelinectl topics plan
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     changes = kafka_topics.plan(obj())
     _show(changes, as_json)
     return int(ExitCode.FAILED if changes else ExitCode.OK)
@@ -36,7 +41,12 @@ def apply(obj: Callable[[], Config]) -> None:
 
     Topics are created, grown and set; never deleted, never shrunk. The two event topics grow only while no
     event-ingester runs on any host (`pipelinectl stop event-ingester`); everything else may go on.
-    """
+
+    \b
+    Example:
+      pipelinectl topics plan
+      pipelinectl topics apply
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     config = obj()
     changes = kafka_topics.plan(config)
     _show([change for change in changes if not change.refused], False)
@@ -46,7 +56,12 @@ def apply(obj: Callable[[], Config]) -> None:
 @topics.command()
 @click.pass_obj
 def check(obj: Callable[[], Config]) -> None:
-    """Check the topics as the daemon does at its start. Exit code 0: they fit; 78: they do not."""
+    """Check the topics as the daemon does at its start. Exit code 0: they fit; 78: they do not.
+
+    \b
+    Example:
+      pipelinectl topics check && systemctl start pipelined
+    """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     kafka_topics.check(obj())
     click.echo("ok: the topics fit")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from docs import generate, pages
+from docs import commands, generate
 from docs.codes import codes
 from pipelined.cli.pipelinectl import pipelinectl
 from pipelined.cli.pipelined import pipelined
@@ -55,7 +55,7 @@ def anchors(path: Path) -> set[str]:
 CONTEXTS = [
     context
     for group_name, group in GROUPS.items()
-    for context in pages.commands(group, click.Context(group, info_name=group_name))
+    for context in commands.commands(group, click.Context(group, info_name=group_name))
 ]
 
 
@@ -87,6 +87,18 @@ def test_a_command_and_each_of_its_options_have_help_and_are_in_the_reference(co
         assert isinstance(option, click.Argument) or getattr(option, "help", None), option.name
     reference = (ROOT / "docs/reference/cli.md").read_text()
     assert f"\n## {context.command_path}\n" in reference
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.command_path)
+def test_the_help_of_a_command_says_what_it_is_for_and_shows_it(context: click.Context) -> None:
+    said = commands.purpose(context.command)
+    assert 20 <= len(said) <= 130, "one sentence"
+    if not isinstance(context.command, click.Group):
+        shown = (context.command.help or "").partition("Example:\n")[2].strip().splitlines()
+        assert shown, "an example"
+        typed = [words for line in shown for words in commands_in(line) if words[0] in GROUPS]
+        assert [wrong(words, whole=True) for words in typed] == [""] * len(typed)
+        assert any({*context.command_path.split()} <= {*words} for words in typed), "of the command itself"
 
 
 def raised() -> Iterator[str]:
@@ -174,7 +186,8 @@ def wrong(words: list[str], *, whole: bool) -> str:
         else:
             arguments.append(word)
     wanted = [each for each in command.params if isinstance(each, click.Argument)]
-    if len(arguments) > len(wanted) or (whole and len(arguments) < sum(each.required for each in wanted)):
+    most = len(arguments) if any(each.nargs == -1 for each in wanted) else len(wanted)
+    if len(arguments) > most or (whole and len(arguments) < sum(each.required for each in wanted)):
         return f"{command.name} takes other arguments than {arguments}"
     if command.name in {"start", "stop"} and not {*arguments} <= {*WORKER_TYPES, "TYPE"}:
         return f"no worker type {arguments}"

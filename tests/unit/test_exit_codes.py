@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from docs import pages, status
+from docs import commands, status
 from pipelined import errors
 from pipelined.cli.pipelinectl import pipelinectl
 from pipelined.cli.pipelined import pipelined
@@ -18,7 +18,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "failures.md"
 COMMANDS = [
     context.command
     for name, group in (("pipelined", pipelined), ("pipelinectl", pipelinectl))
-    for context in pages.commands(group, click.Context(group, info_name=name))
+    for context in commands.commands(group, click.Context(group, info_name=name))
 ]
 #: From "Exit code" to the end of its paragraph.
 TOLD = re.compile(r"Exit codes?\b.*?(?=\n\s*\n|\Z)", re.DOTALL)
