@@ -134,6 +134,8 @@ def _facts(worker: dict[str, Any], now: float) -> Iterator[str]:
             yield "paused by an operator"
     elif worker["paused"]:
         yield "paused"
+    if worker.get("log_level_by_operator"):
+        yield f"logs from {worker['log_level']} on, as an operator wants it"
     if worker["says"]:
         yield worker["says"]
     yield from _source(worker["source"] or {})

@@ -109,6 +109,13 @@ def test_a_running_daemon_says_who_does_not_work_and_who_ends_that() -> None:
     )
 
 
+def test_a_level_that_an_operator_asked_for_is_shown_below_the_table() -> None:
+    loud = worker("download", log_level="DEBUG", log_level_by_operator=True)
+    assert "download/0: logs from DEBUG on, as an operator wants it" in lines(document(loud))
+    usual = worker("download", log_level="INFO", log_level_by_operator=False)
+    assert not [line for line in lines(document(usual)) if "logs from" in line]
+
+
 def test_while_it_starts_or_stops_it_says_for_whom_it_waits() -> None:
     many = [worker("download", "STARTING", index=index) for index in range(5)]
     assert sentence(*many, state="starting") == (
