@@ -5,6 +5,7 @@ The supervisor serves it on its control socket and the endpoint over HTTP: same 
 
 from __future__ import annotations
 
+import logging
 import platform
 import signal
 import time
@@ -118,6 +119,8 @@ def _worker(slot: Slot, reason: str | None) -> dict[str, Any]:
         "says": child.says if alive else "",
         "paused": alive and child.gauge(registry.PAUSED) > 0,
         "paused_by_operator": parent.paused,
+        "log_level": logging.getLevelName(parent.log_level) if parent.log_level else None,
+        "log_level_by_operator": parent.log_level_asked,
         "failures": _by_label(slot, registry.FAILURES),
         "dead_letters": _by_label(slot, registry.DEAD_LETTERS),
         "last_error": mask(" ".join(error.split())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 
@@ -55,6 +56,7 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
     child.add(registry.DEAD_LETTERS, 1, "poison")
     child.failed("http_403: https://files.example/a?X-Amz-Signature=abc123 is refused")
     stats.slot("download", 0).parent.measure((12.345, 11.0, 73.26))
+    stats.slot("download", 0).parent.log_at(logging.DEBUG, asked=True)
     child.set(registry.LAG, 40)
     child.set(registry.IN_FLIGHT, 2)
     child.set(registry.PAUSED, 1)
@@ -86,6 +88,8 @@ def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
         "says": "stands by: another host does this work",
         "paused": True,
         "paused_by_operator": False,
+        "log_level": "DEBUG",
+        "log_level_by_operator": True,
         "failures": {"transient": 2},
         "dead_letters": {"poison": 1},
         "last_error": "http_403: https://files.example/a?*** is refused",
