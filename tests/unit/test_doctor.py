@@ -8,6 +8,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -418,3 +420,12 @@ def test_the_names_that_the_command_takes_are_those_of_the_checks(tmp_path: Path
 def test_each_check_is_on_its_how_to_page() -> None:
     page = (Path(__file__).parents[2] / "docs/how-to/doctor.md").read_text()
     assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == [*command.NAMES]
+
+
+def test_the_command_has_one_thread_when_it_forks_its_checks() -> None:
+    program = (
+        "import os, sys, pipelined.cli.pipelinectl; "
+        "print(len(os.listdir('/proc/self/task')), {'deltalake', 'obstore', 'pyarrow'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 set()\n", "a lock that a thread holds would stay held in the child"
