@@ -213,6 +213,30 @@ class Poller:
 
 
 @contextmanager
+def standing() -> Iterator[Eventhouse | None]:
+    """A local Eventhouse, or None where the tests run against a real cluster."""
+    if REAL_URL:
+        yield None
+        return
+    with Eventhouse() as house:
+        yield house
+
+
+@contextmanager
+def lent(house: Eventhouse | None) -> Iterator[Table]:
+    """A table of its own; the local Eventhouse is as it was when it is given back."""
+    table = Table(house)
+    started_with = house.change_settings() if house else {}
+    try:
+        yield table
+    finally:
+        if house:
+            house.clear_faults()
+            house.change_settings(**started_with)
+        table.close()
+
+
+@contextmanager
 def polling(table: Table, /, **changes: Any) -> Iterator[Poller]:
     poller = Poller(table, **changes)
     try:
@@ -237,6 +261,8 @@ __all__ = [
     "Poller",
     "Table",
     "events",
+    "lent",
     "polling",
     "raised",
+    "standing",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, polling
+from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, lent, polling, standing
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.sources.eventhouse.position import Position
@@ -19,21 +19,14 @@ STAMP = 1_767_622_951_123_456_700
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[Eventhouse | None]:
-    if REAL_URL:
-        yield None
-        return
-    with Eventhouse() as server:
-        yield server
+    with standing() as house:
+        yield house
 
 
 @pytest.fixture
 def table(house: Eventhouse | None) -> Iterator[Table]:
-    table = Table(house)
-    started_with = house.change_settings() if house else {}
-    yield table
-    if house:
-        house.change_settings(**started_with)
-    table.close()
+    with lent(house) as table:
+        yield table
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eventhouse_table import REAL_URL, Poller, Table, events, polling, raised
+from eventhouse_table import REAL_URL, Poller, Table, events, lent, polling, raised
 from pipelined.config.auth import Auth
 from pipelined.errors import (
     AuthError,
@@ -83,12 +83,8 @@ def house() -> Iterator[Eventhouse]:
 
 @pytest.fixture
 def table(house: Eventhouse) -> Iterator[Table]:
-    table = Table(house)
-    started_with = house.change_settings()
-    yield table
-    house.clear_faults()
-    house.change_settings(**started_with)
-    table.close()
+    with lent(house) as table:
+        yield table
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, polling
+from eventhouse_table import COLUMNS, REAL_URL, Columns, Poller, Table, events, lent, polling
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.sources.eventhouse import cursors
@@ -27,11 +27,8 @@ def house() -> Iterator[Eventhouse]:
 
 @pytest.fixture
 def table(house: Eventhouse) -> Iterator[Table]:
-    table = Table(house)
-    started_with = house.change_settings()
-    yield table
-    house.change_settings(**started_with)
-    table.close()
+    with lent(house) as table:
+        yield table
 
 
 @pytest.fixture

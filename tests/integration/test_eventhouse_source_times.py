@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventhouse_table import REAL_URL, Poller, Table, events, polling
+from eventhouse_table import REAL_URL, Poller, Table, events, lent, polling
 from pipelined.errors import ConfigError
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.sources.eventhouse import times
@@ -25,10 +25,8 @@ def house(request: pytest.FixtureRequest) -> Iterator[Eventhouse]:
 
 @pytest.fixture
 def table(house: Eventhouse) -> Iterator[Table]:
-    table = Table(house)
-    yield table
-    house.clear_faults()
-    table.close()
+    with lent(house) as table:
+        yield table
 
 
 @pytest.fixture
