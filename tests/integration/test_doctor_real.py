@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from pipelined.doctor.examination import examine
 from pipelined.doctor.finding import Finding, Outcome
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.local.kafka import SASL_USER, Cluster
+from processes import gone
 from realparts import local_kafka_missing, require
+from waiting import until
 
 ROOT = Path(pipelined.__file__).parents[1]
 
@@ -94,6 +97,18 @@ def test_a_broker_that_accepts_and_says_nothing_is_told_in_its_time_by_the_comma
     assert "kafka.bootstrap" in by_check["brokers"]["fix"]
     assert by_check["topics"]["fix"] == "first mend brokers"
     assert by_check["folders"]["outcome"] == "ok"
+
+
+def test_an_interrupted_doctor_ends_at_once_and_leaves_no_check_behind() -> None:
+    with silent() as address:
+        command = pipelinectl_command(f"--set=kafka.bootstrap={address}", "doctor", "--only=brokers")
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as doctor:
+            children = Path(f"/proc/{doctor.pid}/task/{doctor.pid}/children")
+            until(lambda: children.read_text().strip(), "its check does not begin", 20)
+            check = int(children.read_text())
+            doctor.send_signal(signal.SIGINT)
+            assert doctor.wait(5) == 130
+    assert gone(check)
 
 
 def test_brokers_that_are_away_and_what_is_no_broker_are_told(domain: str) -> None:
