@@ -19,6 +19,7 @@ import pytest
 import pipelined
 from eventhouse_table import Table, events
 from flow import pipelinectl_command
+from hubs import Hub, event
 from kafka_tools import declared, produce, small
 from pipelined.config import Config
 from pipelined.config.leaves import built
@@ -154,6 +155,23 @@ def test_a_login_is_tried_and_a_refused_one_and_an_unknown_certificate_are_told(
     assert "planted-secret" not in refused.found
     (unknown,) = found(logged_in(cluster, password, domain, ""), "brokers")["brokers"]
     assert "kafka.ca_file" in unknown.fix
+
+
+def test_an_event_hub_is_asked_for_its_partitions_and_a_refused_key_is_told(
+    cluster: Cluster, tmp_path: Path, domain: str
+) -> None:
+    hub = Hub(cluster, domain, tmp_path)
+    hub.put([event(number) for number in range(3)], 0)
+    (well,) = found(hub.config(), "eventhub")["eventhub"]
+    assert well.found.endswith(": 2 partitions, 3 events kept there"), well
+    secret = tmp_path / "another"
+    secret.write_text(cluster.connection_string.replace("SharedAccessKey=", "SharedAccessKey=planted"))
+    config = hub.config(eventhub__connection_string=f"file:{secret}")
+    (refused,) = found(config, "eventhub")["eventhub"]
+    assert refused.outcome is Outcome.FAIL
+    assert "refuses the login" in refused.found
+    assert "eventhub.topic and its login" in refused.fix
+    assert "planted" not in refused.found
 
 
 def test_a_table_whose_columns_do_not_fit_is_told_and_a_fitting_one_is_well(tmp_path: Path) -> None:
