@@ -14,6 +14,7 @@ import click
 from pipelined import __version__
 from pipelined.cli.reach import request
 from pipelined.cli.settings import Settings
+from pipelined.cli.status import coloured
 from pipelined.cli.units import installed_for
 from pipelined.config import Config
 from pipelined.config.checks import run_here
@@ -27,6 +28,7 @@ __all__ = ["NAMES", "doctor"]
 
 _CONFIGURATION = "configuration"
 _SYSTEMD_S = 5.0
+_COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "red"}
 #: Every check, in the order in which they are told.
 NAMES: tuple[str, ...] = (_CONFIGURATION, *(check.name for check in CHECKS), "service", "daemon")
 
@@ -73,7 +75,10 @@ def doctor(settings: Settings, only: tuple[str, ...], as_json: bool) -> int:
             )
         else:
             fix = f" → {finding.fix}" if finding.fix else ""
-            click.echo(f"{finding.outcome:<4}  {name:<{width}}  {finding.found}{fix}")
+            outcome = f"{finding.outcome:<4}"
+            if coloured():
+                outcome = click.style(outcome, fg=_COLOURS[finding.outcome])
+            click.echo(f"{outcome}  {name:<{width}}  {finding.found}{fix}", color=coloured())
     if as_json:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
     click.echo(", ".join(f"{counts[each]} {each}" for each in Outcome), err=True)

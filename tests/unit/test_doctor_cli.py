@@ -142,3 +142,9 @@ def test_the_command_has_one_thread_when_it_forks_its_checks() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "1 set()\n", "a lock that a thread holds would stay held in the child"
+
+
+def test_a_terminal_gets_colours_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in ctl(tmp_path, "--only", "daemon").stdout
+    monkeypatch.setattr(command, "coloured", lambda: True)
+    assert ctl(tmp_path, "--only", "daemon").stdout.startswith("\x1b[33mwarn\x1b[0m  daemon  ")
