@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pipelined.config.work import Breaker, Retry
 from pipelined.errors import RecordError
-from pipelined.stages.contract import Partition
+from pipelined.stages.contract import Partition, Record
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import Child
 
@@ -35,8 +35,8 @@ class Pause:
         """Whether the stage is to wait now."""
         return self._clock() < self._until
 
-    def begin(self, error: RecordError) -> None:
-        """Something is down or refuses us; several records of one batch make one pause."""
+    def begin(self, error: RecordError, record: Record | None = None) -> None:
+        """Something is down or refuses us, as ``record`` met it; several of one batch make one pause."""
         if self.active:
             return
         self._length = min(_LONGEST, max(self._first, self._length * 2))
@@ -50,7 +50,11 @@ class Pause:
             "paused for %.1f s, nothing is lost: %s",
             self._length,
             error,
-            extra={"code": error.code, "category": str(error.category)},
+            extra={
+                "code": error.code,
+                "category": str(error.category),
+                **(record.log_fields() if record is not None else {}),
+            },
         )
 
     def over(self) -> None:

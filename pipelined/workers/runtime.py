@@ -196,7 +196,7 @@ class Runtime:
             self._stats.failed(f"{routed.error.code}: {routed.error}")
             self._held.append(routed.record)
             if routed.pause:
-                self._pause.begin(routed.error)
+                self._pause.begin(routed.error, routed.record)
             return
         if self._window.settle(outcome.record, (outcome, routed)):
             self._settled += 1

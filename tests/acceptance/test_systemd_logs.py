@@ -120,6 +120,40 @@ def test_the_last_words_of_a_process_belong_to_the_unit_and_a_crash_tells_its_re
     assert "cannot" in str(ended["MESSAGE"])
 
 
+#: Asks the endpoint so often, and prints the longest time that an answer took.
+_REQUESTS = """
+import sys, time, urllib.request
+slowest = 0
+for _ in range(int(sys.argv[2])):
+    began = time.monotonic()
+    urllib.request.urlopen(sys.argv[1], timeout=20).read()
+    slowest = max(slowest, time.monotonic() - began)
+print(slowest)
+"""
+
+
+def test_a_journald_that_stands_still_holds_up_nobody_and_what_is_lost_is_told(service: Installation) -> None:
+    machine = service.machine
+    service.systemctl("start")
+    service.ctl("log-level", "debug")
+    url = f"http://127.0.0.1:{service.workers()['endpoint/0']['published']}/livez"
+    journald = machine.show("systemd-journald", "MainPID")["MainPID"]
+    machine.run("kill", "-STOP", journald)
+    try:
+        asked = machine.run("python3", "-c", _REQUESTS, url, "1500")
+        assert float(asked.stdout) < 5, "one line waits for a tenth of a second, once"
+        service.load(service.flow.day(100, seed=19).lines())
+        assert service.balance()["balanced"]
+    finally:
+        machine.run("kill", "-CONT", journald)
+
+    def told() -> bool:
+        machine.run("python3", "-c", _REQUESTS, url, "1")
+        return any(each["WORKER"] == "endpoint" for each in of_ours(service, "log.dropped"))
+
+    until(told, "what was lost is told")
+
+
 def test_a_running_daemon_is_made_to_log_more_and_a_worker_that_restarts_keeps_it(
     service: Installation,
 ) -> None:
