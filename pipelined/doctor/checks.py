@@ -13,6 +13,7 @@ CHECKS: tuple[Check, ...] = (
         "each broker: reached where it says it is, its release, the login, the time-outs it allows",
         cluster.brokers,
         "check kafka.bootstrap, and that the brokers are up",
+        limit_s=40.0,
     ),
     Check(
         "topics",
