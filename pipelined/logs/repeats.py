@@ -99,8 +99,8 @@ def _key(record: logging.LogRecord) -> Hashable:
     return (
         record.name,
         record.levelno,
-        str(fields.get("code")),
-        str(fields.get("category")),
+        _shown(fields.get("code")),
+        _shown(fields.get("category")),
         kind,
         _in_common(_message(record)),
         _in_common(_shown(error)) + _in_common(_shown(fields.get("error"))),
@@ -114,7 +114,7 @@ def _in_common(text: str) -> str:
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
         return str(record.msg)  # the format shows its arguments beside it
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from pipelined.config.sources import Sources
 from pipelined.errors import UnavailableError
+from pipelined.logs.context import carried
 
 __all__ = ["Pressure"]
 
@@ -35,7 +36,7 @@ class Pressure:
         self._failing = False
         self._brought = threading.Event()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="pressure", daemon=True)
+        self._thread = threading.Thread(target=carried(self._watch), name="pressure", daemon=True)
         #: The lag that decides, as it was last told.
         self.lag = 0
 

@@ -74,18 +74,18 @@ def run_source(
 
     def work(should_stop: Callable[[], bool]) -> None:
         lags = Lags(config, config.sources.pause_stages)
-        runtime = SourceRuntime(
-            config,
-            source=make(config),
-            # Of the source, not of the host: whoever takes it over ends what a predecessor left open.
-            transactor=Transactor(config, Names(config).group(worker_type), stats.beat),
-            pressure=Pressure(config.sources, lags.ask),
-            stats=stats,
-            should_stop=should_stop,
-            is_paused=is_paused,
-        )
-        with context(source=runtime.key):
-            runtime.run()
+        source = make(config)
+        with context(source=source.key):
+            SourceRuntime(
+                config,
+                source=source,
+                # Of the source, not of the host: whoever takes it over ends what a predecessor left open.
+                transactor=Transactor(config, Names(config).group(worker_type), stats.beat),
+                pressure=Pressure(config.sources, lags.ask),
+                stats=stats,
+                should_stop=should_stop,
+                is_paused=is_paused,
+            ).run()
 
     in_turn(config, worker_type, index, stats, should_stop, work, grouped=False)
 
@@ -106,8 +106,7 @@ class SourceRuntime:
         read: Callable[[Config, str], bytes | None] = read_checkpoint,
     ) -> None:
         self._config = config
-        #: The source, as its position is filed.
-        self.key = source.key
+        self._key = source.key
         self._rest_s = source.pause_s
         self._transactor = transactor
         self._pressure = pressure
@@ -158,7 +157,7 @@ class SourceRuntime:
             if self._pause.active:
                 time.sleep(_BEAT_S / 2)
                 continue
-            reading = reading or self._asker.call(lambda: self._read(self._config, self.key))
+            reading = reading or self._asker.call(lambda: self._read(self._config, self._key))
             try:
                 self._position = reading.result(_BEAT_S)
             except TimeoutError:
@@ -170,7 +169,7 @@ class SourceRuntime:
             self._recovered()
             self._asker.resume(self._position)
             words = "from its beginning" if self._position is None else "on from where it was left"
-            _logger.info("reads %s %s", self.key, words)
+            _logger.info("reads %s %s", self._key, words)
             return True
         return False
 
@@ -266,7 +265,7 @@ class SourceRuntime:
         yield self._checkpoint(page.position)
 
     def _checkpoint(self, position: bytes) -> Output:
-        return Output("checkpoints", self.key.encode(), position, [])
+        return Output("checkpoints", self._key.encode(), position, [])
 
     def _too_large(self, page: Page) -> ConfigError | None:
         """The brokers take no message above the limit, however often it is tried."""
@@ -293,7 +292,7 @@ class SourceRuntime:
         elif isinstance(error, RecordError):
             told = error
         else:
-            _logger.error("unexpected error of the source %s", self.key, exc_info=error)
+            _logger.error("unexpected error of the source %s", self._key, exc_info=error)
             told = BugError("bug", f"unexpected {type(error).__name__}: {error}")
         if isinstance(told, BugError):
             self._go_back()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipelined.config.tree import Logs
+from pipelined.logs import following
 from pipelined.logs.context import carried, context
 from pipelined.logs.handler import DescriptorHandler
 from pipelined.logs.repeats import Repeats
@@ -143,10 +144,11 @@ def test_what_is_counted_keeps_no_error_alive(repeats: Repeats) -> None:
 def test_a_message_that_cannot_be_made_is_no_error(repeats: Repeats) -> None:
     class Unprintable:
         def __str__(self) -> str:
-            raise ValueError("no")
+            raise AttributeError("no")
 
     assert repeats.passes(record("%d of", "two"))
-    assert repeats.passes(record("odd", error=Unprintable()))
+    assert repeats.passes(record("odd", error=Unprintable(), code=Unprintable()))
+    assert repeats.passes(record("odd %s", Unprintable()))
 
 
 @pytest.fixture
@@ -211,6 +213,33 @@ def test_counts_are_told_also_where_nothing_else_is_logged(
     clock.now += 60
     tick()
     assert entries(log)[-1]["message"] == "again (repeated 5 times in 60 s)"
+
+
+def test_a_process_follows_the_level_that_it_is_told_and_goes_back(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_EVERY_S", 0.0)
+    told = [0]
+    follow = following.Following(lambda: told[0])
+    for told[0], shows in ((0, False), (logging.DEBUG, True), (logging.DEBUG, True), (logging.INFO, False)):
+        follow()
+        LOG.debug("a detail")
+        assert bool(entries(log)) is shows
+        log.write_text("")
+
+
+def test_looking_for_a_level_costs_next_to_nothing(log: Path) -> None:
+    looks = 0
+
+    def wanted() -> int:
+        nonlocal looks
+        looks += 1
+        return logging.INFO
+
+    follow = following.Following(wanted)
+    for _ in range(10_000):
+        follow()
+    assert 1 <= looks < 100, "not at every call"
 
 
 def test_the_fields_of_a_block_are_those_of_every_record_within(log: Path) -> None:
