@@ -1,14 +1,8 @@
-"""The pages of the reference about commands, metrics, topics and tables."""
+"""The pages of the reference about metrics, topics and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import click
-
 from docs.markdown import code, page, table
-from pipelined.cli.pipelinectl import pipelinectl
-from pipelined.cli.pipelined import pipelined
 from pipelined.config import Config
 from pipelined.config.leaves import sections
 from pipelined.kafka.settings import HEADER_ROOM, Names
@@ -18,14 +12,7 @@ from pipelined.stats.disks import DISK_METRICS
 from pipelined.stats.registry import METRICS, Metric
 from pipelined.stats.rendering import SUPERVISOR_METRICS
 
-__all__ = ["cli", "commands", "metrics", "tables", "topics"]
-
-_WIDTH = 96
-
-_COMMANDS = """\
-`pipelined` is the daemon, in the foreground; `pipelinectl` operates it. What an exit code means:
-[failures](failures.md#exit-codes). `--config` and `--set` stand before the command's name:
-`pipelinectl --config FILE status`."""
+__all__ = ["metrics", "tables", "topics"]
 
 _METRICS = """\
 Served at `/metrics` of the endpoint (`endpoint.host`, `endpoint.port`), as text for Prometheus or as
@@ -82,29 +69,6 @@ _ROWS = {
     "[result](messages.md#result), its day, and when the row was written. A later outcome replaces the row.",
     "attachments_failed": "One row for each final failure. A later success does not remove it.",
 }
-
-
-def commands(command: click.Command, context: click.Context) -> Iterator[click.Context]:
-    """The context of a command and of every command below it, in order."""
-    yield context
-    if isinstance(command, click.Group):
-        for name, below in sorted(command.commands.items()):
-            yield from commands(below, _context(below, name, context))
-
-
-def _context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
-    return click.Context(
-        command, info_name=name, parent=parent, terminal_width=_WIDTH, max_content_width=_WIDTH
-    )
-
-
-def cli() -> str:
-    """Every command's own help."""
-    parts = [_COMMANDS]
-    for group in (pipelined, pipelinectl):
-        for context in commands(group, _context(group, group.name or "")):
-            parts.append(f"## {context.command_path}\n\n```text\n{context.get_help()}\n```")
-    return page("Commands", "the commands' own `--help`", *parts)
 
 
 def metrics() -> str:

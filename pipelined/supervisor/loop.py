@@ -39,7 +39,7 @@ log = logging.getLogger("pipelined.supervisor")
 _SAME_SIGNAL_S = 0.5
 _SECOND_SIGNAL_S = 2.0
 #: What changes nothing, and is asked so often that it is no event.
-_QUESTIONS = frozenset({"status", "operation", "events"})
+_QUESTIONS = frozenset({"status", "config", "operation", "events"})
 
 
 class Supervisor:
