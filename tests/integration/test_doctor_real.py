@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -14,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 import pipelined
 from eventhouse_table import Table, events
@@ -23,9 +26,8 @@ from hubs import Hub, event
 from kafka_tools import declared, produce, small
 from pipelined.config import Config
 from pipelined.config.leaves import built
-from pipelined.doctor.checks import CHECKS
-from pipelined.doctor.examination import examine
 from pipelined.doctor.finding import Finding, Outcome
+from pipelined.lake.schemas import EVENTS
 from pipelined.local.eventhouse import Eventhouse
 from pipelined.local.kafka import SASL_USER, Cluster
 from processes import gone
@@ -35,10 +37,31 @@ from waiting import until
 ROOT = Path(pipelined.__file__).parents[1]
 
 
+PROGRAM = """
+import pickle, sys
+from pipelined.doctor.checks import CHECKS
+from pipelined.doctor.examination import examine
+config, names = pickle.load(sys.stdin.buffer)
+found = list(examine(config, [check for check in CHECKS if check.name in names]))
+pickle.dump(found, sys.stdout.buffer)
+"""
+
+
 def found(config: Config, *names: str) -> dict[str, list[Finding]]:
-    """What the checks of these names find, each in a process of its own."""
+    """What the checks of these names find.
+
+    In a process that has used none of the clients before, as the command has not: the checks are forked.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=pickle.dumps((config, names)),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     told: dict[str, list[Finding]] = {name: [] for name in names}
-    for name, finding in examine(config, [check for check in CHECKS if check.name in names]):
+    for name, finding in pickle.loads(done.stdout):
         told[name].append(finding)
     return told
 
@@ -103,7 +126,9 @@ def test_a_broker_that_accepts_and_says_nothing_is_told_in_its_time_by_the_comma
 def test_an_interrupted_doctor_ends_at_once_and_leaves_no_check_behind() -> None:
     with silent() as address:
         command = pipelinectl_command(f"--set=kafka.bootstrap={address}", "doctor", "--only=brokers")
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as doctor:
+        # Whoever runs the tests in the background of a shell has its children ignore the signal.
+        heeding = ["env", "--default-signal=INT", *command]
+        with subprocess.Popen(heeding, stderr=subprocess.PIPE, text=True) as doctor:
             children = Path(f"/proc/{doctor.pid}/task/{doctor.pid}/children")
             until(lambda: children.read_text().strip(), "its check does not begin", 20)
             check = int(children.read_text())
@@ -176,15 +201,8 @@ def test_an_event_hub_is_asked_for_its_partitions_and_a_refused_key_is_told(
 
 def test_a_table_whose_columns_do_not_fit_is_told_and_a_fitting_one_is_well(tmp_path: Path) -> None:
     config = built({"tables.url": f"file://{tmp_path}"})
-    program = (
-        "import sys, pyarrow as pa; from deltalake import DeltaTable; from pipelined.lake import schemas;"
-        "DeltaTable.create(sys.argv[1] + '/xact_events', schemas.EVENTS.schema, "
-        "partition_by=['event_date']);"
-        "DeltaTable.create(sys.argv[1] + '/xact_attachments', pa.schema([('trace_id', pa.int64())]))"
-    )
-    # In another process: what has used the table layer must not be forked.
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    subprocess.run(command, check=True, timeout=60, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    DeltaTable.create(f"{tmp_path}/xact_events", EVENTS.schema, partition_by=["event_date"])
+    DeltaTable.create(f"{tmp_path}/xact_attachments", pa.schema([("trace_id", pa.int64())]))
     before = sorted(tmp_path.rglob("*"))
     told = found(config, "tables")["tables"]
     wrong = [each for each in told if each.outcome is Outcome.FAIL]
