@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from typing import Any
 
 import hypothesis
@@ -20,6 +21,8 @@ SHARED = pytest.StashKey[sharedkafka.SharedKafka]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Own the run's Kafka, unless this is a worker of a run."""
+    # In the background of a shell Ctrl-C is ignored, and what the tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.stash[SHARED] = sharedkafka.SharedKafka()
 
