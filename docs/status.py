@@ -99,8 +99,7 @@ def status() -> str:
         _ADDED,
         "## `source`",
         _fields(worker["source"], SOURCE),
-        "## `loop`",
-        _fields(told["loop"], LOOP),
+        *(["## `loop`", _fields(told["loop"], LOOP)] if "loop" in told else []),
     )
 
 
