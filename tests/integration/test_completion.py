@@ -56,7 +56,7 @@ def environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def terminal(home: Path, command: list[str]) -> Iterator[Callable[[str, str], str]]:
-    """An interactive shell; what it yields types something, and returns what appears up to what is awaited."""
+    """An interactive shell; what it yields types something, and returns what appears until then."""
     ours, theirs = pty.openpty()
     shell = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(home), start_new_session=True
