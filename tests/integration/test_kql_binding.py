@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import kustoqueries as kql
 import pytest
 from eventhouse_queries import NAMED, NAMED_TYPES, texts
 
+import kustoqueries as kql
 import realparts
 from pipelined.config.sources import Eventhouse
 from pipelined.local.jars import cache_folder, locked
