@@ -199,6 +199,17 @@ def _patience_ms(config: Config) -> int:
     return round(1000 * min(max(supervisor, config.kafka.session_timeout_s), _MOST_PATIENCE_S))
 
 
+def patience_with_commits_s(config: Config) -> float:
+    """How long a transaction may take to end before its client is given up for a new one.
+
+    When a broker dies, librdkafka at times goes on asking the dead one, past its own time limits and those of
+    the call, while a new client finds the new coordinator at once. Brokers put another one in the dead one's
+    place within about 5 s; what takes longer for that reason never ends. Nothing is lost by giving up: the
+    coordinator completes what it has heard of, and aborts the rest.
+    """
+    return max(8.0, 0.4 * config.kafka.transaction_timeout_s)
+
+
 def producer_settings(config: Config, transactional_id: str) -> Settings:
     """For a transactional producer."""
     return _connection(config) | {

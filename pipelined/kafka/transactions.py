@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from pipelined.config import Config
 from pipelined.crashpoints import Point, crashpoint
 from pipelined.errors import FencedError, UnavailableError
-from pipelined.kafka.settings import Names, producer_settings
+from pipelined.kafka.settings import Names, patience_with_commits_s, producer_settings
 from pipelined.stages.contract import Output
 
 __all__ = ["Aborted", "Transactor"]
@@ -61,7 +61,7 @@ class Transactor:
         self._beat = beat
         self._names = Names(config)
         self._topics: dict[tuple[str, int], str] = {}
-        self._timeout = config.kafka.transaction_timeout_s
+        self._timeout = patience_with_commits_s(config)
         self._end: FencedError | UnavailableError | None = None
         self._settings = producer_settings(config, transactional_id)
         self._producer = Producer(self._settings)
