@@ -57,11 +57,13 @@ class Ground:
         inputs: dict[str, str] | None = None,
         files_url: str = "http://127.0.0.1:1",
         folder: Path | None = None,
+        tables: str = "",
         more: str = "",
     ) -> Path:
         """A new configuration with a domain, folders and topics of its own; the topics are made.
 
-        ``inputs`` gives streams an existing topic by name, ``more`` is added to the end of the text.
+        ``inputs`` gives streams an existing topic by name, ``tables`` is added to the section of
+        that name, ``more`` to the end of the text.
         """
         self._count += 1
         names = inputs or {}
@@ -82,7 +84,7 @@ class Ground:
             f"[topics]\nreplication_factor = {replicas}\nmin_insync_replicas = {in_sync}\n{sections}"
             f'[urls]\nallowed_hosts = ["127.0.0.1"]\nallowed_ports = [{urlsplit(files_url).port}]\n'
             'allow_http = true\nallowed_networks = ["127.0.0.0/8"]\n'
-            f'[upload]\nurl = "file://{place}/files"\n[tables]\nurl = "file://{place}/tables"\n'
+            f'[upload]\nurl = "file://{place}/files"\n[tables]\nurl = "file://{place}/tables"\n{tables}'
             f"[endpoint]\nport = 0\n{more}"
         )
         config = load(path, environ={}).config
