@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from pipelined.config.tree import Config
 from pipelined.errors import ExitCode, UsageError
+from pipelined.logs.setup import tick
 from pipelined.stats.rates import EVERY_S, Rates
 from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.stats.status import document, exit_in_words
@@ -140,6 +141,7 @@ class Supervisor:
 
     def _measure(self) -> None:
         self._rates.look()
+        tick()
         self._timers.set(self._rates, EVERY_S, self._measure)
 
     def _judge_fatal(self) -> None:
