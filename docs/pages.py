@@ -84,7 +84,7 @@ def metrics() -> str:
         _METRICS,
         "## What each worker counts",
         own,
-        "## What the parent knows of each worker",
+        "## What the parent knows of its workers, and of itself",
         of_parent,
         "## What the endpoint sees of the disks",
         table(

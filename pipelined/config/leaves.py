@@ -55,8 +55,15 @@ def _leaf(path: str, annotation: Any, spec: Spec, default: Any) -> Leaf:
     return Leaf(path, kind, many, spec, default)
 
 
+#: The types of the keys of each section: evaluating them takes most of the time of a walk, and the supervisor
+#: walks as well, which must not stand still for long.
+_hints: dict[type, dict[str, Any]] = {}
+
+
 def _walk(node: Any, path: str, help_text: str) -> Iterator[Section]:
-    hints = typing.get_type_hints(type(node))
+    hints = _hints.get(type(node))
+    if hints is None:
+        hints = _hints[type(node)] = typing.get_type_hints(type(node))
     own: list[Leaf] = []
     below: list[Iterator[Section]] = []
     for field in dataclasses.fields(node):

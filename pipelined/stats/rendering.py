@@ -12,12 +12,13 @@ from prometheus_client.registry import Collector
 from pipelined import __version__
 from pipelined.stats.registry import METRICS, Kind, Metric
 from pipelined.stats.slots import SharedStats, Slot, WorkerState
+from pipelined.stats.turns import TURN_METRICS
 
 __all__ = ["SUPERVISOR_METRICS", "registry_of"]
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
-#: What the collector adds from the parent's pages: name, type, label, meaning.
+#: What the collector adds from what the parent writes: name, type, label, meaning.
 SUPERVISOR_METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("pipelined_build_info", "gauge", "version", "1, with the version as a label."),
     ("pipelined_worker_state", "gauge", "state", "1 for the state the worker is in, 0 for the others."),
@@ -25,6 +26,7 @@ SUPERVISOR_METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("pipelined_worker_starts_total", "counter", "", "Processes that have taken this place so far."),
     ("pipelined_worker_ready", "gauge", "", "1 while the worker says that it is ready."),
     ("pipelined_worker_heartbeat_age_seconds", "gauge", "", "Time since the work loop last gave a sign."),
+    *TURN_METRICS,
 )
 
 
@@ -54,7 +56,7 @@ class SlotCollector(Collector):
         return family
 
     def _supervisor(self) -> Iterator[Family]:
-        info, states, restarts, starts, ready, heartbeat = (
+        info, states, restarts, starts, ready, heartbeat, *turns = (
             _empty(name, kind, label, meaning) for name, kind, label, meaning in SUPERVISOR_METRICS
         )
         info.add_metric([__version__], 1)
@@ -69,11 +71,14 @@ class SlotCollector(Collector):
             running = state in {WorkerState.STARTING, WorkerState.RUNNING, WorkerState.STOPPING}
             ready.add_metric(who, float(running and slot.child.is_ready))
             heartbeat.add_metric(who, (now - slot.child.heartbeat_ns) / 1e9 if running else 0.0)
-        yield from (info, states, restarts, starts, ready, heartbeat)
+        for family, value in zip(turns, self._stats.turns.values(), strict=True):
+            family.add_metric([], value)
+        yield from (info, states, restarts, starts, ready, heartbeat, *turns)
 
 
 def _empty(name: str, kind: str, label: str, meaning: str) -> CounterMetricFamily | GaugeMetricFamily:
-    labels = ["version"] if label == "version" else ["worker", "index"] + ([label] if label else [])
+    of_worker = name.startswith("pipelined_worker_")
+    labels = (["worker", "index"] if of_worker else []) + ([label] if label else [])
     if kind == "counter":
         return CounterMetricFamily(name.removesuffix("_total"), meaning, labels=labels)
     return GaugeMetricFamily(name, meaning, labels=labels)

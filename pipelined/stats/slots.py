@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pipelined.stats import registry
 from pipelined.stats.parent import CHANGES, Parent, WorkerState
 from pipelined.stats.registry import METRICS, Kind, Metric
+from pipelined.stats.turns import Turns
 
 __all__ = ["Child", "Parent", "SharedStats", "WorkerState"]
 
@@ -31,6 +32,8 @@ _HEADER_WORDS = 16
 #: The words, of 64 bits each, that say which partitions a worker has.
 _HELD = range(8, 16)
 _WORD = (1 << 64) - 1
+#: The words of the header that tell of the supervisor's own loop.
+_TURNS = range(16, 22)
 #: Where the lines of text begin, after the metrics: the last error, and what the worker says.
 _ERROR = 352
 _TEXT = 448
@@ -247,6 +250,8 @@ class SharedStats:
         view = memoryview(self._map)
         self._header = view[:_PAGE].cast("Q")
         self._header[0], self._header[1], self._header[2] = _MAGIC, registry.schema_hash(), count
+        #: Of the supervisor's loop.
+        self.turns = Turns(self._header[_TURNS.start : _TURNS.stop])
         self.started = time.time()
         self._places: dict[tuple[str, int], Slot] = {}
         self._slots: list[Slot] = []

@@ -71,6 +71,7 @@ def document(
         "pid": pid,
         "since": _time(stats.started),
         "state": state or _state(stats),
+        "loop": stats.turns.told(),
         "workers": workers,
     }
 

@@ -211,7 +211,10 @@ class _Connection:
         except OSError as error:
             self._broke(error)
             return
-        self._go_on()
+        if self._last or self._outbox or b"\n" not in self._inbox:
+            self._go_on()
+        else:  # an answer is work, and that is done as the timers have it: some of it in every turn
+            self._wait()
 
     def _go_on(self) -> None:
         """Answer one request of what has come, if the last reply is taken; the next one in the next turn."""

@@ -107,11 +107,15 @@ class Supervisor:
             told = f"{len(self.workers)} workers"
             self._events.add(Event.DAEMON_STARTED, told, pid=self._pid)
             self._measure()
+            began, used = time.monotonic_ns(), time.thread_time_ns()
             while not self._advance():
                 state = "reloading" if self._operations.reloading else self._state()
                 self._notify.follow(state, self._fleet.specs, self.workers)
                 self._events.flush()
-                for key, mask in self._selector.select(self._timers.wait()):
+                self._stats.turns.turned(time.monotonic_ns() - began, time.thread_time_ns() - used)
+                ready = self._selector.select(self._timers.wait())
+                began, used = time.monotonic_ns(), time.thread_time_ns()
+                for key, mask in ready:
                     key.data(mask)
                 self._timers.run()
             code = self._exit_code()
@@ -209,7 +213,9 @@ class Supervisor:
                 death_pipe=death_pipe,
             )
 
+        began = time.monotonic_ns()
         process = Process.fork(body)
+        self._stats.turns.forked(time.monotonic_ns() - began)
         self._selector.register(
             process.pidfd, selectors.EVENT_READ, functools.partial(self._on_exit, worker, process)
         )
@@ -217,7 +223,8 @@ class Supervisor:
 
     def _on_exit(self, worker: Worker, process: Process, _mask: int) -> None:
         self._selector.unregister(process.pidfd)
-        worker.exited(process.reap())
+        # By the timers: they leave for the next turn what would make this one too long.
+        self._timers.set(process, 0.0, lambda: worker.exited(process.reap()))
 
     def _forget(self) -> None:
         """In a child: close all that is the supervisor's alone. The lock stays, see ``Pidfile``."""

@@ -58,7 +58,7 @@ class StopOrder:
         self._running = [worker for worker in workers if worker.process is not None]
         for worker in workers:
             worker.wanted = False
-            if worker.state is WorkerState.BACKOFF:
+            if worker.process is None and worker.state in {WorkerState.BACKOFF, WorkerState.STARTING}:
                 worker.stop()
 
     def advance(self) -> bool:

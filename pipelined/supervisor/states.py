@@ -186,6 +186,11 @@ class Worker:
             self._enter(WorkerState.EXITED, reason, Event.DIED, pid=pid)
 
     def _launch(self) -> None:
+        # A fork is the longest thing that the loop does: when many start at once each has a turn of its own.
+        self._enter(WorkerState.STARTING, "", None)
+        self._timers.set(self, 0.0, self._begin)
+
+    def _begin(self) -> None:
         self._trouble = ""
         self._healthy_since = 0.0
         self._started = time.monotonic()

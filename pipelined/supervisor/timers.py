@@ -11,6 +11,8 @@ __all__ = ["Timers"]
 _FROZEN_S = 5.0
 #: What the workers get to show that they live, before anything is judged.
 _THAW_S = 1.0
+#: After so long the other calls that are due wait for the next turn of the loop, which must not be held up.
+_TURN_S = 0.004
 
 
 class Timers:
@@ -39,7 +41,7 @@ class Timers:
         return max(0.0, min(when for when, _ in self._pending.values()) - self._clock())
 
     def run(self) -> None:
-        """Make the calls that are due."""
+        """Make the calls that are due, by their deadlines; the rest of them next time, if it takes long."""
         if not self._pending:
             return
         now = self._clock()
@@ -47,9 +49,16 @@ class Timers:
         if late > _FROZEN_S:
             shift = late + _THAW_S
             self._pending = {key: (when + shift, call) for key, (when, call) in self._pending.items()}
-        for key in [key for key, (when, _) in self._pending.items() if when <= now]:
-            due = self._pending.get(key)
+        due = sorted(
+            (when, number, key)
+            for number, (key, (when, _)) in enumerate(self._pending.items())
+            if when <= now
+        )
+        for when, _, key in due:
+            pending = self._pending.get(key)
             # An earlier call of this round may have cancelled it or set it anew.
-            if due is not None and due[0] <= now:
+            if pending is not None and pending[0] == when:
                 del self._pending[key]
-                due[1]()
+                pending[1]()
+                if self._clock() - now > _TURN_S:
+                    return

@@ -151,5 +151,7 @@ def daemons(folder: Path) -> Iterator[Callable[..., Daemon]]:
     for each in made:
         each.kill()
         if pid := holder(each.order["state_dir"]):
-            os.kill(pid, signal.SIGKILL)
+            # It may be gone already: a child that it had just forked holds the lock a moment longer.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             until(lambda pid=pid: not is_alive(pid))

@@ -17,6 +17,7 @@ import pytest
 from supervised import Daemon, daemons
 
 from pipelined.errors import UnavailableError
+from waiting import until
 
 
 @pytest.fixture
@@ -28,7 +29,14 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 def connected(run: Daemon) -> socket.socket:
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     peer.settimeout(10)
-    peer.connect(str(Path(run.order["runtime_dir"]) / "control.sock"))
+
+    def taken() -> bool:
+        with contextlib.suppress(BlockingIOError):  # the kernel's queue is full: the daemon had no turn yet
+            peer.connect(str(Path(run.order["runtime_dir"]) / "control.sock"))
+            return True
+        return False
+
+    until(taken)
     return peer
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from pipelined.config.tree import Supervisor
@@ -100,3 +102,24 @@ def test_the_time_in_which_the_whole_process_was_frozen_does_not_count() -> None
     timers.run()
     assert calls == ["hang"]
     assert timers.wait() == pytest.approx(29.9)
+
+
+def test_what_takes_long_leaves_the_rest_to_the_next_turn_in_the_order_of_the_deadlines() -> None:
+    clock, calls = Clock(), list[str]()
+    timers = Timers(clock)
+
+    def takes_long(name: str) -> Callable[[], None]:
+        def call() -> None:
+            calls.append(name)
+            clock.now += 0.003
+            timers.set(name, 0.0, call)  # and wants to be called again at once
+
+        return call
+
+    for name, delay in (("third", 0.3), ("first", 0.1), ("second", 0.2)):
+        timers.set(name, delay, takes_long(name))
+    clock.now += 1
+    for _ in range(4):
+        timers.run()
+        assert timers.wait() == 0
+    assert calls == ["first", "second", "third", "first", "second", "third", "first", "second"]
