@@ -44,6 +44,16 @@ class Check:
     limit_s: float = 15.0
     needs: tuple[str, ...] = ()
 
+    def findings(self, config: Config) -> Iterator[Finding]:
+        """What it finds, here and now; what it raises is a finding as well."""
+        try:
+            yield from self.look(config)
+        except PipelinedError as error:
+            for line in str(error).splitlines():
+                yield failed(line, self.fix)
+        except Exception as error:  # noqa: BLE001 - told as what was found, with the name of what was raised
+            yield failed(f"{type(error).__name__}: {error}", self.fix)
+
 
 def examine(config: Config, checks: Sequence[Check]) -> Generator[tuple[str, Finding], None, None]:
     """The findings with the names of their checks, in the order of the checks, as soon as they are there.
@@ -112,7 +122,7 @@ class _Running:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
             _silence()
-            for finding in _looked(check, config):
+            for finding in check.findings(config):
                 os.write(self._paper, json.dumps(astuple(finding)).encode() + b"\n")
             os._exit(0)
 
@@ -157,16 +167,6 @@ def _over(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(_DYING_MS))
-
-
-def _looked(check: Check, config: Config) -> Iterator[Finding]:
-    try:
-        yield from check.look(config)
-    except PipelinedError as error:
-        for line in str(error).splitlines():
-            yield failed(line, check.fix)
-    except Exception as error:  # noqa: BLE001 - told as what was found, with the name of what was raised
-        yield failed(f"{type(error).__name__}: {error}", check.fix)
 
 
 def _silence() -> None:

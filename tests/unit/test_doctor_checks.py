@@ -22,7 +22,6 @@ from pipelined.config import Config
 from pipelined.config.leaves import built
 from pipelined.doctor import cluster, machine, places, services
 from pipelined.doctor.checks import CHECKS
-from pipelined.doctor.examination import examine
 from pipelined.doctor.finding import Finding, Outcome, fine
 from pipelined.kafka import groups as kafka_groups
 from pipelined.kafka import lag
@@ -31,8 +30,9 @@ from pipelined.kafka.groups import GroupMember
 
 
 def made(name: str, config: Config) -> list[Finding]:
-    """What a check finds in a process of its own: a store that was used once must not be forked."""
-    return [found for _, found in examine(config, [each for each in CHECKS if each.name == name])]
+    """What a check finds, and what it raises as a finding; not forked: this process has used the clients."""
+    (check,) = (each for each in CHECKS if each.name == name)
+    return list(check.findings(config))
 
 
 def only(findings: Iterator[Finding], outcome: Outcome) -> Finding:
