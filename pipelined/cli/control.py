@@ -14,6 +14,7 @@ import click
 from pipelined.cli.completion import worker_types
 from pipelined.cli.durations import duration
 from pipelined.cli.headline import name
+from pipelined.cli.known import known_type
 from pipelined.cli.reach import request
 from pipelined.cli.service import start_service
 from pipelined.cli.settings import Settings
@@ -63,7 +64,7 @@ def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: floa
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     config = settings.whereabouts()
     if worker_type is not None:
-        seconds = config.worker(_known(worker_type)).drain_s + 10 if timeout is None else timeout
+        seconds = config.worker(known_type(worker_type)).drain_s + 10 if timeout is None else timeout
         request(config, {"cmd": "stop", "type": worker_type})
         return _wait_for_type(config, worker_type, "stop", seconds)
     if holder(config.state_dir) is None:
@@ -102,7 +103,7 @@ def start(settings: Settings, worker_type: str | None, timeout: float | None) ->
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     config = settings()
     if worker_type is not None:
-        seconds = config.worker(_known(worker_type)).start_s + 10 if timeout is None else timeout
+        seconds = config.worker(known_type(worker_type)).start_s + 10 if timeout is None else timeout
         request(config, {"cmd": "start", "type": worker_type})
         return _wait_for_type(config, worker_type, "start", seconds)
     if timeout is None:
@@ -171,12 +172,6 @@ def start_daemon(config: Config, command: Sequence[str], timeout: float) -> int:
     if not in_time:
         click.echo(f"not running within {timeout:g} s; {log} ends with:\n{_tail(log, begin)}", err=True)
     return int(ExitCode.FAILED)
-
-
-def _known(worker_type: str) -> str:
-    if worker_type not in WORKER_TYPES:
-        raise UsageError(f"there is no worker type {worker_type!r}; there are {', '.join(WORKER_TYPES)}")
-    return worker_type
 
 
 def _until(condition: Callable[[], bool], timeout: float) -> bool:

@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from pipelined.cli.completion import worker_types
+from pipelined.cli.known import known_type
 from pipelined.cli.moments import moment
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
-from pipelined.config.tree import WORKER_TYPES
-from pipelined.errors import UnavailableError, UsageError
+from pipelined.errors import UnavailableError
 from pipelined.supervisor.events import read
 from pipelined.supervisor.protocol import ask
 
@@ -62,8 +62,8 @@ def events(
       pipelinectl events download --since 2h
       pipelinectl events --follow
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    if worker_type is not None and worker_type not in WORKER_TYPES:
-        raise UsageError(f"there is no worker type {worker_type!r}; there are {', '.join(WORKER_TYPES)}")
+    if worker_type is not None:
+        known_type(worker_type)
     config = settings.whereabouts()
     shown = [told for told in _known(config) if _concerns(told, worker_type)]
     last = shown[-1]["number"] if shown else 0

@@ -12,12 +12,13 @@ from pathlib import Path
 import click
 
 from pipelined.cli.completion import worker_types
+from pipelined.cli.known import known_type
 from pipelined.cli.moments import moment
 from pipelined.cli.settings import Settings
 from pipelined.cli.status import coloured
 from pipelined.cli.units import installed_for
 from pipelined.config.tree import WORKER_TYPES, Config
-from pipelined.errors import ExitCode, UnavailableError, UsageError
+from pipelined.errors import ExitCode, UnavailableError
 from pipelined.logs.reading import Entry, LogFile, Wanted, from_journal, shown
 from pipelined.supervisor.levels import LEVELS, SUPERVISOR
 
@@ -70,9 +71,8 @@ def logs(
       pipelinectl logs download --level warning --since 2h
       pipelinectl logs --trace 0b9c7f5e-3f0e-4a52-9b4e-1f2d3c4b5a69
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    types = (SUPERVISOR, *WORKER_TYPES)
-    if worker_type is not None and worker_type not in types:
-        raise UsageError(f"there is no worker type {worker_type!r}; there are {', '.join(types)}")
+    if worker_type is not None:
+        known_type(worker_type, (SUPERVISOR, *WORKER_TYPES))
     config = settings.whereabouts()
     severe = logging.getLevelNamesMapping()[level.upper()] if level else 0
     wanted = Wanted(worker_type or "", severe, trace, since or 0.0)

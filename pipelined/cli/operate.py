@@ -9,6 +9,7 @@ import click
 
 from pipelined.cli.completion import worker_types
 from pipelined.cli.control import start, stop
+from pipelined.cli.known import known_type
 from pipelined.cli.revision import Sources
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
@@ -73,7 +74,7 @@ def restart(context: click.Context, worker_type: str | None, timeout: float | No
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     settings: Settings = context.obj
     if worker_type is not None:
-        return _operate(settings, {"cmd": "restart", "type": _known(worker_type)}, timeout)
+        return _operate(settings, {"cmd": "restart", "type": known_type(worker_type)}, timeout)
     present = settings()
     Sources(settings.file, settings.overrides).check(present, None)
     stopped: int = context.invoke(stop, worker_type=None, leave=False, timeout=timeout)
@@ -100,7 +101,9 @@ def scale(settings: Settings, worker_type: str, processes: int, timeout: float |
     Example:
       pipelinectl scale download 4
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    return _operate(settings, {"cmd": "scale", "type": _known(worker_type), "processes": processes}, timeout)
+    return _operate(
+        settings, {"cmd": "scale", "type": known_type(worker_type), "processes": processes}, timeout
+    )
 
 
 @click.command()
@@ -116,7 +119,7 @@ def pause(settings: Settings, worker_type: str) -> None:
     Example:
       pipelinectl pause upload
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    _ask(settings(), {"cmd": "pause", "type": _known(worker_type)})
+    _ask(settings(), {"cmd": "pause", "type": known_type(worker_type)})
     click.echo(f"{worker_type} is paused; `pipelinectl resume {worker_type}` ends that")
 
 
@@ -130,17 +133,11 @@ def resume(settings: Settings, worker_type: str) -> None:
     Example:
       pipelinectl resume upload
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    _ask(settings(), {"cmd": "resume", "type": _known(worker_type)})
+    _ask(settings(), {"cmd": "resume", "type": known_type(worker_type)})
     click.echo(f"{worker_type} goes on")
 
 
 OPERATIONS = (pause, reload, restart, resume, scale)
-
-
-def _known(worker_type: str) -> str:
-    if worker_type not in WORKER_TYPES:
-        raise UsageError(f"there is no worker type {worker_type!r}; there are {', '.join(WORKER_TYPES)}")
-    return worker_type
 
 
 def _ask(config: Config, request: dict[str, Any]) -> dict[str, Any]:

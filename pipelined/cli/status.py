@@ -16,11 +16,11 @@ from pipelined.cli import watch
 from pipelined.cli.completion import worker_types
 from pipelined.cli.durations import duration
 from pipelined.cli.headline import headline, name
+from pipelined.cli.known import known_type
 from pipelined.cli.reach import request
 from pipelined.cli.settings import Settings
 from pipelined.cli.table import WIDE, lines
 from pipelined.config import Config
-from pipelined.config.tree import WORKER_TYPES
 from pipelined.errors import ExitCode, UnavailableError, UsageError
 from pipelined.stats.slots import WorkerState
 from pipelined.supervisor.pidfile import holder
@@ -74,8 +74,8 @@ def status(
       pipelinectl status --watch
       pipelinectl status --wait-for RUNNING --timeout 30s
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    if worker_type is not None and worker_type not in WORKER_TYPES:
-        raise UsageError(f"there is no worker type {worker_type!r}; there are {', '.join(WORKER_TYPES)}")
+    if worker_type is not None:
+        known_type(worker_type)
     if wanted is None and timeout is not None:
         raise UsageError("--timeout is for --wait-for; without it, nothing is waited for")
     if wanted is not None and (as_json or every is not None):
