@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handclock import Clock
 from pipelined.config.work import Breaker, Retry
 from pipelined.errors import AuthError, DependencyError
 from pipelined.stages.contract import Partition
@@ -14,16 +15,6 @@ from pipelined.workers.brakes import DlqBreaker, Pause
 from records import P0, P1, slot
 
 DOWN = DependencyError("store_down", "the store does not answer")
-
-
-class Clock:
-    """A clock that goes when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def wait_out(pause: Pause, clock: Clock) -> float:

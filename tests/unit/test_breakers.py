@@ -1,15 +1,8 @@
 from __future__ import annotations
 
+from handclock import Clock
 from pipelined.config.tree import Breaker as Settings
 from pipelined.fetch.breakers import Breaker, Breakers
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def opened(clock: Clock) -> Breaker:

@@ -12,25 +12,16 @@ from typing import Any
 
 import pytest
 
+from handclock import Clock
 from pipelined.errors import UnavailableError
 from pipelined.supervisor import events
 from pipelined.supervisor.events import Event, Events, read
 from pipelined.supervisor.timers import Timers
 
 
-class Clock:
-    """Both clocks, at once."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from handclock import Clock
 from pipelined.config.tree import Logs
 from pipelined.logs import following
 from pipelined.logs.context import carried, context
@@ -22,14 +23,6 @@ from pipelined.logs.repeats import Repeats
 from pipelined.logs.setup import setup, tick
 
 LOG = logging.getLogger("pipelined.test")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

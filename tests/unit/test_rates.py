@@ -7,17 +7,10 @@ import time
 
 import pytest
 
+from handclock import Clock
 from pipelined.stats import registry
 from pipelined.stats.rates import EVERY_S, Rates, cpu_seconds
 from pipelined.stats.slots import SharedStats, WorkerState
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

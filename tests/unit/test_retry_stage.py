@@ -4,20 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handclock import Clock
 from pipelined.config.work import Retry
 from pipelined.stages.contract import Done, Outcome, Output, Record, Stream
 from pipelined.stages.retry import RetryStage
 from records import P0, P1, record
-
-
-class Clock:
-    """A clock that goes when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def waiting(due: float | None, offset: int = 0, partition: object = P0) -> Record:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from handclock import Clock
 from pipelined.config.tree import Supervisor
 from pipelined.supervisor.backoff import Backoff
 from pipelined.supervisor.timers import Timers
@@ -43,16 +44,8 @@ def test_an_operators_start_begins_anew() -> None:
     assert backoff.failed(2, 0) == 1
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_timers_call_what_is_due_and_nothing_else() -> None:
-    clock, calls = Clock(), list[str]()
+    clock, calls = Clock(100.0), list[str]()
     timers = Timers(clock)
     assert timers.wait() is None
     timers.set("late", 2.0, lambda: calls.append("late"))
@@ -72,7 +65,7 @@ def test_timers_call_what_is_due_and_nothing_else() -> None:
 
 
 def test_a_timer_cancelled_or_set_anew_by_another_of_the_same_round_does_not_run() -> None:
-    clock, calls = Clock(), list[str]()
+    clock, calls = Clock(100.0), list[str]()
     timers = Timers(clock)
 
     def first() -> None:
@@ -91,7 +84,7 @@ def test_a_timer_cancelled_or_set_anew_by_another_of_the_same_round_does_not_run
 
 
 def test_the_time_in_which_the_whole_process_was_frozen_does_not_count() -> None:
-    clock, calls = Clock(), list[str]()
+    clock, calls = Clock(100.0), list[str]()
     timers = Timers(clock)
     timers.set("hang", 10.0, lambda: calls.append("hang"))
     timers.set("later", 40.0, lambda: calls.append("later"))
@@ -105,7 +98,7 @@ def test_the_time_in_which_the_whole_process_was_frozen_does_not_count() -> None
 
 
 def test_what_takes_long_leaves_the_rest_to_the_next_turn_in_the_order_of_the_deadlines() -> None:
-    clock, calls = Clock(), list[str]()
+    clock, calls = Clock(100.0), list[str]()
     timers = Timers(clock)
 
     def takes_long(name: str) -> Callable[[], None]:
