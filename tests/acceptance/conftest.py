@@ -1,4 +1,4 @@
-"""An installation of the test's own on the run's Kafka."""
+"""An installation of the test's own on the run's Kafka, and a booted systemd to install one in."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from service_host import installed
 
+import machine as machine_module
+import realparts
 from flow import Flow
+from machine import Machine
 from pipelined.local.fileserver import FileServer
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A booted systemd with the package installed, for a module of tests."""
+    realparts.require("a systemd of our own", machine_module.missing())
+    with installed(tmp_path_factory.mktemp("machine")) as made:
+        yield made
 
 
 @pytest.fixture

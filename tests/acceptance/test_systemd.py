@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service_host import CTL, Installation, installed, put
+from service_host import CTL, Installation, put
 
-import machine as machine_module
-import realparts
 from distribution import build
 from flow import Flow
 from machine import Machine
@@ -19,13 +17,6 @@ from pipelined.local.fileserver import FileServer
 from waiting import until
 
 pytestmark = pytest.mark.xdist_group("systemd")
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    realparts.require("a systemd of our own", machine_module.missing())
-    with installed(tmp_path_factory.mktemp("machine")) as made:
-        yield made
 
 
 @pytest.fixture

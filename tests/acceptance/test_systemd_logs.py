@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_host import CTL, Installation, installed
+from service_host import CTL, Installation
 
-import machine as machine_module
-import realparts
 from flow import Flow, event, trace_ids
 from machine import Machine
 from pipelined.local.fileserver import FileServer, file_path
@@ -21,13 +19,6 @@ from waiting import until
 pytestmark = pytest.mark.xdist_group("systemd")
 
 SETTINGS = {"workers.download.stuck_s": 1.0, "download.low_speed_s": 30.0}
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    realparts.require("a systemd of our own", machine_module.missing())
-    with installed(tmp_path_factory.mktemp("machine")) as made:
-        yield made
 
 
 @pytest.fixture
