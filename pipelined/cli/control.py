@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import click
 
+from pipelined.cli.commandline import CommandLine
 from pipelined.cli.completion import worker_types
 from pipelined.cli.durations import duration
 from pipelined.cli.headline import name
@@ -25,7 +25,7 @@ from pipelined.errors import AlreadyRunningError, ExitCode, PipelinedError, Usag
 from pipelined.kafka.settings import host_name
 from pipelined.supervisor.pidfile import holder
 
-__all__ = ["start", "start_daemon", "stop"]
+__all__ = ["running_timeout", "start", "start_daemon", "stop", "stop_daemon"]
 
 _POLL_S = 0.05
 _TAIL_LINES = 20
@@ -67,13 +67,20 @@ def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: floa
         seconds = config.worker(known_type(worker_type)).drain_s + 10 if timeout is None else timeout
         request(config, {"cmd": "stop", "type": worker_type})
         return _wait_for_type(config, worker_type, "stop", seconds)
+    return stop_daemon(config, timeout, leave=leave)
+
+
+def stop_daemon(config: Config, timeout: float | None, *, leave: bool = False) -> int:
+    """Have the daemon drain and end, and wait for it; returns the exit code of `pipelinectl stop`.
+
+    A ``timeout`` of None is what the configuration allows.
+    """
     if holder(config.state_dir) is None:
         hint = f"; `pipelinectl members --remove {host_name(config)}` gives away what it had"
         click.echo("it is not running" + (hint if leave else ""))
         return int(ExitCode.OK)
     request(config, {"cmd": "stop", "leave": leave})
-    drains = [config.worker(each).drain_s for each in WORKER_TYPES]
-    if _until(lambda: holder(config.state_dir) is None, sum(drains) + 10 if timeout is None else timeout):
+    if _until(lambda: holder(config.state_dir) is None, _drained_s(config) if timeout is None else timeout):
         click.echo("stopped")
         return int(ExitCode.OK)
     if timeout == 0:
@@ -106,31 +113,36 @@ def start(settings: Settings, worker_type: str | None, timeout: float | None) ->
         seconds = config.worker(known_type(worker_type)).start_s + 10 if timeout is None else timeout
         request(config, {"cmd": "start", "type": worker_type})
         return _wait_for_type(config, worker_type, "start", seconds)
-    if timeout is None:
-        timeout = sum(config.worker(each).start_s for each in WORKER_TYPES) + 30
+    timeout = running_timeout(config, timeout)
     if (installed := installed_for(settings.file)) is not None:
         if settings.overrides:
             raise UsageError(f"the service {installed} takes no --set: write it to the configuration")
         if (pid := holder(config.state_dir)) is not None:
             raise AlreadyRunningError(_running_already(pid))
         return start_service(installed, timeout)
-    return start_daemon(config, run_command(settings), timeout)
+    return start_daemon(config, CommandLine(settings.file, settings.overrides).command(), timeout)
 
 
 def _running_already(pid: int) -> str:
     return f"the daemon runs already (pid {pid}); see `pipelinectl status`"
 
 
-def run_command(settings: Settings) -> list[str]:
-    """The command line of a daemon with the same configuration as this command."""
-    options = [] if settings.file is None else ["--config", str(settings.file)]
-    for override in settings.overrides:
-        options += ["--set", override]
-    return [sys.executable, "-m", "pipelined", *options, "run"]
+def running_timeout(config: Config, timeout: float | None, *, drained: bool = False) -> float:
+    """``timeout``, or how long the configuration allows a start to take; with a drain before it."""
+    if timeout is not None:
+        return timeout
+    starts = sum(config.worker(each).start_s for each in WORKER_TYPES) + 30
+    return starts + _drained_s(config) if drained else starts
 
 
-def start_daemon(config: Config, command: Sequence[str], timeout: float) -> int:
+def _drained_s(config: Config) -> float:
+    return sum(config.worker(each).drain_s for each in WORKER_TYPES) + 10
+
+
+def start_daemon(config: Config, command: Sequence[str], timeout: float, folder: Path | None = None) -> int:
     """Run ``command`` in a session of its own, its output in ``pipelined.log`` of the state folder.
+
+    It is called in ``folder``; here where that is None, or is there no longer.
 
     Waits up to ``timeout`` seconds until its status says that it is running, and returns the exit code of
     `pipelinectl start`. Raises AlreadyRunningError where a daemon has this state folder.
@@ -142,7 +154,12 @@ def start_daemon(config: Config, command: Sequence[str], timeout: float) -> int:
     with log.open("ab") as output:
         begin = output.tell()
         daemon = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=folder if folder is not None and folder.is_dir() else None,
         )
     document: dict[str, Any] = {"state": "not answering yet", "workers": []}
 

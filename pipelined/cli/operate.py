@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from pipelined.cli.completion import worker_types
-from pipelined.cli.control import start, stop
 from pipelined.cli.known import known_type
-from pipelined.cli.revision import Sources
+from pipelined.cli.restart import restart_daemon
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
@@ -57,31 +56,27 @@ def reload(settings: Settings, timeout: float | None) -> int:
 @click.command()
 @click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
 @_timeout
-@click.pass_context
-def restart(context: click.Context, worker_type: str | None, timeout: float | None) -> int:
+@click.pass_obj
+def restart(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
     """Restart the workers of TYPE, one after the other: each drains, and is ready before the next.
 
-    Without TYPE: stop the daemon and start it again, as `stop` and `start` do, each within the timeout; also
-    start it where it did not run. The configuration is checked first, and nothing is stopped for one that is
-    wrong.
+    Without TYPE: the whole daemon, also where it did not run. Where a service is installed for this
+    configuration, systemd restarts it; else it is stopped and started, each within the timeout, with the
+    options that it had (its --set, its --worker), and with those of this command on top. What it will have
+    for a configuration is checked first, and nothing is stopped for one that is wrong.
 
     Exit code 0: all of them run; 1: one did not come up, and with TYPE the others were left alone; 78: the
-    configuration is wrong; 124: not over within the timeout.
+    configuration is wrong; 124: not over within the timeout, or still draining. Without TYPE, once it was
+    stopped, that of `start`.
 
     \b
     Example:
       pipelinectl restart download
+      pipelinectl restart
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    settings: Settings = context.obj
     if worker_type is not None:
         return _operate(settings, {"cmd": "restart", "type": known_type(worker_type)}, timeout)
-    present = settings()
-    Sources(settings.file, settings.overrides).check(present, None)
-    stopped: int = context.invoke(stop, worker_type=None, leave=False, timeout=timeout)
-    if stopped != ExitCode.OK:
-        return stopped
-    started: int = context.invoke(start, worker_type=None, timeout=timeout)
-    return started
+    return restart_daemon(settings, timeout)
 
 
 @click.command()

@@ -29,7 +29,7 @@ from pipelined.config import load
 from pipelined.config.loading import DEFAULT_FILE, FILE_VARIABLE
 from pipelined.errors import ExitCode, UnavailableError, UsageError
 
-__all__ = ["service", "start_service"]
+__all__ = ["main_pid", "service", "start_service"]
 
 _SAME = "as it is to be"
 _instance = click.option(
@@ -133,23 +133,33 @@ def uninstall(instance: str, dry_run: bool) -> None:
         click.echo("uninstalled; the configuration, the data and the user are as they were")
 
 
-def start_service(name: str, timeout: float) -> int:
-    """Have systemd start the installed service ``name``; waits until it is ready, up to ``timeout`` seconds.
+def start_service(name: str, timeout: float, verb: str = "start") -> int:
+    """Have systemd start, or ``restart``, the installed service ``name``; waits until it is ready, up to
+    ``timeout`` seconds.
 
     Returns the exit code of `pipelinectl start`: 0, that of the daemon where it ended, or 1.
     """
-    command = ["systemctl", "start", name, *(["--no-block"] if timeout == 0 else [])]
+    command = ["systemctl", verb, name, *(["--no-block"] if timeout == 0 else [])]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=timeout or None, check=False)
     except subprocess.TimeoutExpired:
         click.echo(f"not ready within {timeout:g} s; see `systemctl status {name}`", err=True)
         return int(ExitCode.FAILED)
-    shown = _shown(name, "StatusText", "ExecMainStatus")
+    shown = _shown(name, "StatusText", "ExecMainStatus", "ActiveState")
     if done.returncode == 0:
-        click.echo(f"the service {name} is up: {shown['StatusText'] or 'starting'}")
+        up = f"the service {name} is up: {shown['StatusText'] or 'starting'}"
+        click.echo(up if timeout else f"systemd was told to {verb} the service {name}")
         return int(ExitCode.OK)
+    if shown["ActiveState"] == "active":
+        click.echo(f"systemd did not {verb} the service {name}, which goes on as it was", err=True)
+        return int(ExitCode.FAILED)
     click.echo(f"the service {name} does not start; its log: journalctl -u {name} -e", err=True)
     return int(shown["ExecMainStatus"] or 0) or int(ExitCode.FAILED)
+
+
+def main_pid(name: str) -> int:
+    """The pid of the daemon that systemd runs as the service ``name``; 0 where it runs none."""
+    return int(_shown(name, "MainPID")["MainPID"] or 0)
 
 
 def _shown(name: str, *properties: str) -> dict[str, str]:
