@@ -108,11 +108,12 @@ def start(settings: Settings, worker_type: str | None, timeout: float | None) ->
       pipelinectl start
       pipelinectl start event-writer
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    config = settings()
     if worker_type is not None:
+        config = settings.whereabouts()
         seconds = config.worker(known_type(worker_type)).start_s + 10 if timeout is None else timeout
         request(config, {"cmd": "start", "type": worker_type})
         return _wait_for_type(config, worker_type, "start", seconds)
+    config = settings()
     timeout = running_timeout(config, timeout)
     if (installed := installed_for(settings.file)) is not None:
         if settings.overrides:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from pipelined.cli.completion import worker_types
+from pipelined.cli.reach import request
 from pipelined.cli.settings import Settings
-from pipelined.errors import UsageError
 from pipelined.supervisor.levels import AS_CONFIGURED, LEVELS
-from pipelined.supervisor.protocol import ask
 
 __all__ = ["log_level"]
 
@@ -28,10 +27,8 @@ def log_level(settings: Settings, level: str, worker_type: str | None) -> None:
     Example:
       pipelinectl log-level debug download
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    request = {"cmd": "log-level", "level": level} | ({"type": worker_type} if worker_type else {})
-    reply = ask(settings().runtime_dir, request)
-    if not reply.get("ok"):
-        raise UsageError(f"the daemon refused: {reply.get('error', 'it did not say why')}")
+    wanted = {"cmd": "log-level", "level": level} | ({"type": worker_type} if worker_type else {})
+    reply = request(settings.whereabouts(), wanted)
     for name, present in reply["levels"].items():
         if worker_type in {None, name}:
             click.echo(f"{name} logs from {present} on")

@@ -9,12 +9,12 @@ import click
 
 from pipelined.cli.completion import worker_types
 from pipelined.cli.known import known_type
+from pipelined.cli.reach import request
 from pipelined.cli.restart import restart_daemon
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
-from pipelined.errors import ConfigError, ExitCode, UsageError
-from pipelined.supervisor.protocol import ask
+from pipelined.errors import ConfigError, ExitCode
 
 __all__ = ["OPERATIONS", "pause", "reload", "restart", "resume", "scale"]
 
@@ -50,7 +50,11 @@ def reload(settings: Settings, timeout: float | None) -> int:
     Example:
       pipelinectl config check && pipelinectl reload
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    return _operate(settings, {"cmd": "reload"}, timeout)
+    try:
+        config = settings()
+    except ConfigError as error:
+        raise ConfigError([*error.problems, _REFUSED]) from error
+    return _operate(config, {"cmd": "reload"}, timeout)
 
 
 @click.command()
@@ -75,7 +79,8 @@ def restart(settings: Settings, worker_type: str | None, timeout: float | None) 
       pipelinectl restart
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     if worker_type is not None:
-        return _operate(settings, {"cmd": "restart", "type": known_type(worker_type)}, timeout)
+        wanted = {"cmd": "restart", "type": known_type(worker_type)}
+        return _operate(settings.whereabouts(), wanted, timeout)
     return restart_daemon(settings, timeout)
 
 
@@ -96,9 +101,8 @@ def scale(settings: Settings, worker_type: str, processes: int, timeout: float |
     Example:
       pipelinectl scale download 4
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    return _operate(
-        settings, {"cmd": "scale", "type": known_type(worker_type), "processes": processes}, timeout
-    )
+    wanted = {"cmd": "scale", "type": known_type(worker_type), "processes": processes}
+    return _operate(settings.whereabouts(), wanted, timeout)
 
 
 @click.command()
@@ -114,7 +118,7 @@ def pause(settings: Settings, worker_type: str) -> None:
     Example:
       pipelinectl pause upload
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    _ask(settings(), {"cmd": "pause", "type": known_type(worker_type)})
+    request(settings.whereabouts(), {"cmd": "pause", "type": known_type(worker_type)})
     click.echo(f"{worker_type} is paused; `pipelinectl resume {worker_type}` ends that")
 
 
@@ -128,34 +132,23 @@ def resume(settings: Settings, worker_type: str) -> None:
     Example:
       pipelinectl resume upload
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
-    _ask(settings(), {"cmd": "resume", "type": known_type(worker_type)})
+    request(settings.whereabouts(), {"cmd": "resume", "type": known_type(worker_type)})
     click.echo(f"{worker_type} goes on")
 
 
 OPERATIONS = (pause, reload, restart, resume, scale)
 
 
-def _ask(config: Config, request: dict[str, Any]) -> dict[str, Any]:
-    reply = ask(config.runtime_dir, request)
-    if not reply.get("ok"):
-        raise UsageError(f"the daemon refused: {reply.get('error', 'it did not say why')}")
-    return reply
-
-
-def _operate(settings: Settings, request: dict[str, Any], timeout: float | None) -> int:
+def _operate(config: Config, wanted: dict[str, Any], timeout: float | None) -> int:
     """Ask, wait until it is over, tell the outcome of each worker, and return the exit code."""
-    try:
-        config = settings()
-    except ConfigError as error:
-        raise ConfigError([*error.problems, _REFUSED]) from error
-    operation = _ask(config, request)["operation"]
+    operation = request(config, wanted)["operation"]
     deadline = time.monotonic() + (_patience(config) if timeout is None else timeout)
     while operation["state"] in {"checking", "applying"}:
         if time.monotonic() >= deadline:
             click.echo(f"{operation['what']} is under way; see `pipelinectl status`")
             return int(ExitCode.OK if timeout == 0 else ExitCode.DRAIN_TIMEOUT)
         time.sleep(_POLL_S)
-        operation = _ask(config, {"cmd": "operation", "number": operation["number"]})["operation"]
+        operation = request(config, {"cmd": "operation", "number": operation["number"]})["operation"]
     for change in operation["changes"]:
         click.echo(change)
     for name, outcome in operation["workers"].items():

@@ -39,6 +39,9 @@ def pipelinectl() -> None:
     where it did that, 64 where it was called wrongly, 69 where something does not answer, 78 where the
     configuration is wrong; what else there is stands in its help.
 
+    A daemon that runs is found, shown and operated also while its configuration file is broken. What would
+    take that file over refuses: `reload`, and `start` and `restart` of the daemon itself.
+
     \b
     Example:
       pipelinectl status

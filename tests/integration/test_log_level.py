@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from supervised import Daemon, daemons
 
 from pipelined.cli.loglevel import log_level
-from pipelined.config.tree import Config
+from pipelined.cli.settings import Settings
 from pipelined.errors import UsageError
 from waiting import until
 
@@ -24,8 +24,8 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
 def ctl(run: Daemon, *arguments: str) -> Result:
     """Call the command; what it raises is raised here."""
-    config = Config(state_dir=run.order["state_dir"], runtime_dir=run.order["runtime_dir"])
-    result = CliRunner().invoke(log_level, arguments, obj=lambda: config, standalone_mode=False)
+    settings = Settings(None, tuple(f"{key}={run.order[key]}" for key in ("state_dir", "runtime_dir")))
+    result = CliRunner().invoke(log_level, arguments, obj=settings, standalone_mode=False)
     if result.exception is not None:
         raise result.exception
     return result
