@@ -200,12 +200,12 @@ def _patience_ms(config: Config) -> int:
 
 
 def patience_with_commits_s(config: Config) -> float:
-    """How long a transaction may take to end before its client is given up for a new one.
+    """How long a call of the transaction API is made again and again before its client is given up, at most.
 
-    When a broker dies, librdkafka at times goes on asking the dead one, past its own time limits and those of
-    the call, while a new client finds the new coordinator at once. Brokers put another one in the dead one's
-    place within about 5 s; what takes longer for that reason never ends. Nothing is lost by giving up: the
-    coordinator completes what it has heard of, and aborts the rest.
+    When a broker dies, librdkafka at times goes on asking the dead one, while a new client finds the new
+    coordinator at once. Brokers put another one in the dead one's place within about 5 s; what takes longer
+    for that reason never ends. Nothing is lost by giving up: the coordinator completes what it has heard of,
+    and aborts the rest.
     """
     return max(8.0, 0.4 * config.kafka.transaction_timeout_s)
 

@@ -9,6 +9,7 @@ this process has to go, because another one has taken its identity over.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -44,6 +45,13 @@ _ANY_PARTITION = -1
 #: The first wait for a transactional id, and up to which wait a new client is tried each time, in seconds.
 _FIRST_WAIT = 0.06
 _LONGEST_IMPATIENCE = 0.5
+#: How long offsets wait for a coordinator, or outputs for any to arrive, until a new client asks anew.
+_FIRST_PATIENCE = 2.0
+#: How long the end of a transaction may take of which everything has arrived.
+_COMMIT_PATIENCE = 4.0
+#: Some of the client's calls outlast their own time limit; by so much is no reason to give up.
+_MARGIN = 1.0
+_POLL_S = 0.5
 
 
 class Aborted(Exception):  # noqa: N818 - an outcome, not an error: nothing was lost and nothing happened
@@ -61,7 +69,9 @@ class Transactor:
         self._beat = beat
         self._names = Names(config)
         self._topics: dict[tuple[str, int], str] = {}
-        self._timeout = patience_with_commits_s(config)
+        self._most_patience = patience_with_commits_s(config)
+        self._patience = _FIRST_PATIENCE
+        self._deadline = math.inf
         self._end: FencedError | UnavailableError | None = None
         self._settings = producer_settings(config, transactional_id)
         self._producer = Producer(self._settings)
@@ -127,13 +137,19 @@ class Transactor:
     def finish(self, offsets: Sequence[TopicPartition], group_metadata: object | None) -> None:
         """The second half: everything produced arrives, or nothing. May be called by another thread."""
         try:
-            if offsets:
-                self._call(self._producer.send_offsets_to_transaction, list(offsets), group_metadata)
-                crashpoint(Point.OFFSETS_SENT, self._producer.flush)
-            self._call(self._producer.commit_transaction)
+            self._prepare(offsets, group_metadata)
+            self._call(self._producer.commit_transaction, patience=_COMMIT_PATIENCE)
             crashpoint(Point.COMMITTED)
         except KafkaException as error:
             self._abort(error)
+        finally:
+            self._deadline = math.inf
+        self._patience = _FIRST_PATIENCE
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a call of :meth:`finish` outlasts its limit: it may never return."""
+        return time.monotonic() > self._deadline + _MARGIN
 
     def close(self) -> None:
         """Abort what is open and go; nothing is flushed."""
@@ -167,19 +183,57 @@ class Transactor:
             count += 1
         return count
 
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+    def _prepare(self, offsets: Sequence[TopicPartition], group_metadata: object | None) -> None:
+        """All but the commit: nothing of this counts yet, so it may be begun anew with another client.
+
+        librdkafka keeps the coordinator that it knows, and at times looks for another one only when some
+        broker comes up: with one of three dead, not before that one is back. A new client looks at once,
+        and ends what this one has begun. Only for a member of a group: one whose place somebody else has
+        is refused its offsets; without a group, taking the identity over once more would be all it needs.
+        """
+        may_renew = bool(offsets) and group_metadata is not None
+        patience = self._patience if may_renew else self._most_patience
+        try:
+            if offsets:
+                send = self._producer.send_offsets_to_transaction
+                self._call(send, list(offsets), group_metadata, patience=patience)
+                crashpoint(Point.OFFSETS_SENT, self._producer.flush)
+            self._arrive(patience)
+        except KafkaException as error:
+            if not may_renew or not _is_delay(error.args[0]):
+                raise
+            self._patience = min(2 * self._patience, self._most_patience)
+            self._producer.purge()
+            self._producer = Producer(self._settings)
+            self._call(self._producer.init_transactions, patience=self._most_patience)
+            msg = f"transaction aborted, and a new client made: {error.args[0].str()}"
+            raise Aborted(msg) from error
+
+    def _arrive(self, patience: float) -> None:
+        """Wait until the brokers have all outputs, or have taken none for ``patience`` seconds."""
+        self._deadline = time.monotonic() + patience
+        least = len(self._producer)
+        while waiting := len(self._producer):
+            # Not flush(): told of a fatal error in it, it runs on with Python's exception set.
+            self._producer.poll(_POLL_S)
+            now = time.monotonic()
+            if waiting < least:
+                least, self._deadline = waiting, now + patience
+            elif now > self._deadline:
+                msg = f"{waiting} outputs did not arrive within {patience:g} s"
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, msg))
+
+    def _call(self, function: Callable[..., object], *arguments: object, patience: float) -> None:
         """A call of the transaction API, again and again while its error is only a delay."""
-        deadline = time.monotonic() + self._timeout
+        self._deadline = time.monotonic() + patience
         while True:
             try:
                 function(*arguments, 1.0)
             except KafkaException as error:
-                reason = error.args[0]
-                waiting = reason.retriable() or reason.code() == KafkaError._TIMED_OUT
                 # A commit that has not ended yet is in the way of an abort, and stays there.
-                in_the_way = reason.code() == KafkaError._CONFLICT
-                late = time.monotonic() > deadline
-                if not waiting or in_the_way or reason.txn_requires_abort() or late:
+                in_the_way = error.args[0].code() == KafkaError._CONFLICT
+                late = time.monotonic() > self._deadline
+                if not _is_delay(error.args[0]) or in_the_way or late:
                     raise
             else:
                 return
@@ -191,12 +245,17 @@ class Transactor:
             raise self._end from error
         try:
             self._producer.purge(in_flight=False)
-            self._call(self._producer.abort_transaction)
+            self._call(self._producer.abort_transaction, patience=self._most_patience)
         except KafkaException as second:
             self._end = _fatal(second.args[0], self.transactional_id)
             raise self._end from second
         msg = f"transaction aborted: {reason.name()}: {reason.str()}"
         raise Aborted(msg) from error
+
+
+def _is_delay(reason: KafkaError) -> bool:
+    waiting = reason.retriable() or reason.code() == KafkaError._TIMED_OUT
+    return bool(waiting) and not reason.txn_requires_abort()
 
 
 def _fatal(reason: Any, transactional_id: str) -> FencedError | UnavailableError:

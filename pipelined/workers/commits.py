@@ -18,6 +18,9 @@ __all__ = ["Commits", "Landed"]
 
 T = TypeVar("T")
 
+#: How often who waits for a transaction looks whether it can still end.
+_LOOK_S = 0.25
+
 
 class Landed(NamedTuple, Generic[T]):
     """A transaction that ended: what it carried, how many outputs, and why it was aborted, if it was.
@@ -40,11 +43,10 @@ class _Flying(NamedTuple, Generic[T]):
 
 
 class Commits(Generic[T]):
-    """Commits releases of a window through ``transactor``, each within ``limit_s`` seconds."""
+    """Commits releases of a window through ``transactor``."""
 
-    def __init__(self, transactor: Transactor, limit_s: float) -> None:
+    def __init__(self, transactor: Transactor) -> None:
         self._transactor = transactor
-        self._limit_s = limit_s
         self._flying: _Flying[T] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
@@ -80,16 +82,18 @@ class Commits(Generic[T]):
         flying = self._flying
         if flying is None:
             return None
-        left = self._limit_s - (time.monotonic() - flying.began)
         aborted = None
         try:
-            flying.answer.result(max(0.0, left) if timeout is None else timeout)
-        except TimeoutError:
-            if left > 0 and timeout is not None:
-                return None
-            # The client has calls that outlast their own time limit; a new process is the way out.
-            msg = f"a transaction has not ended in {self._limit_s:g} s; the worker starts anew"
-            raise UnavailableError(msg) from None
+            while True:
+                try:
+                    flying.answer.result(_LOOK_S if timeout is None else timeout)
+                    break
+                except TimeoutError:
+                    if self._transactor.overdue:
+                        msg = "a transaction does not end within its time; the worker starts anew"
+                        raise UnavailableError(msg) from None
+                    if timeout is not None:
+                        return None
         except Aborted as error:
             aborted = error
         self._flying = None

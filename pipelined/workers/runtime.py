@@ -18,7 +18,7 @@ from pipelined.config import Config
 from pipelined.errors import UnavailableError
 from pipelined.kafka.membership import Member
 from pipelined.kafka.positions import Position, begin
-from pipelined.kafka.settings import Names, patience_with_commits_s
+from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Transactor
 from pipelined.kafka.window import BackwardsError, Window
 from pipelined.stages.contract import Done, Failed, Outcome, Partition, Record, Stage
@@ -90,7 +90,7 @@ class Runtime:
         self._leaving = self._closed = False
         topics = [topic for stream in streams for topic in names.topics(stream)]
         self._transactor = Transactor(config, names.instance(stage.name, index), stats.beat)
-        self._commits: Commits[_Settled] = Commits(self._transactor, patience_with_commits_s(config))
+        self._commits: Commits[_Settled] = Commits(self._transactor)
         self._member = Member(config, stage.name, index, topics, self, stats.beat)
 
     def run(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from confluent_kafka import Producer
 
 from kafka_tools import committed, declared, numbered, produce, read, small, values, working
 from pipelined.config.tree import Config
@@ -21,6 +22,7 @@ from pipelined.errors import (
     TransientError,
     UnavailableError,
 )
+from pipelined.kafka import transactions
 from pipelined.kafka.settings import Names
 from pipelined.kafka.transactions import Transactor
 from pipelined.messages.codec import encode
@@ -95,10 +97,16 @@ def test_a_commit_that_never_ends_ends_the_worker_and_its_successor_does_the_wor
 ) -> None:
     config = one_partition
     never = threading.Event()
+
+    class Stuck(Producer):
+        """As the client is whose broker is killed in the wrong moment: it waits past its own limit."""
+
+        def commit_transaction(self, *_: object) -> None:
+            never.wait(60)
+
     produce(config, Stream.PENDING, numbered(5))
     with monkeypatch.context() as patched:
-        # As the client does when its only broker is killed in the wrong moment: it waits past its own limit.
-        patched.setattr(Transactor, "finish", lambda *_: never.wait(60))
+        patched.setattr(transactions, "Producer", Stuck)
         with working(config, Judging()) as worker:
             error = worker.ended()
     never.set()

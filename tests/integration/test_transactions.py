@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from kafka_tools import declared, produce, read, small, values
 from pipelined.config.tree import Config
 from pipelined.errors import FencedError, UnavailableError
-from pipelined.kafka.settings import Names, producer_settings
+from pipelined.kafka.settings import Names, consumer_settings, producer_settings
 from pipelined.kafka.transactions import Aborted, Transactor
 from pipelined.stages.contract import Output, Stream
+from waiting import until
 
 
 @pytest.fixture
@@ -133,6 +136,118 @@ def test_one_whose_identity_was_taken_over_can_write_nothing_more(
     assert time.monotonic() - began < 3
     successor.run([output(b"mine")])
     assert values(config, Stream.CACHED) == [b"mine"]
+
+
+@contextlib.contextmanager
+def joined(config: Config) -> Iterator[Consumer]:
+    """A member of a group, under a name of which there can be one: who joins later takes it over."""
+    member = Consumer(consumer_settings(config, f"{config.domain}.ours", "one"))
+    member.subscribe([Names(config).topic(Stream.CACHED)])
+    try:
+        until(lambda: member.poll(0.1) is None and member.assignment(), "it has partitions", 30)
+        yield member
+    finally:
+        member.close()
+
+
+class Deaf(Producer):
+    """A producer whose coordinator is dead: librdkafka at times goes on asking it, and looks for no other."""
+
+    def send_offsets_to_transaction(self, *_: object) -> NoReturn:
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT, "nobody there", retriable=True))
+
+
+def deafen(transactor: Transactor) -> None:
+    transactor._producer = Deaf(transactor._settings)
+    transactor._producer.init_transactions(30)
+
+
+def test_a_member_whose_offsets_reach_no_coordinator_tries_again_with_another_client(
+    config: Config, transactor: Transactor
+) -> None:
+    with joined(config) as member:
+        offsets = [TopicPartition(Names(config).topic(Stream.CACHED), 0, 7)]
+        deafen(transactor)
+        with pytest.raises(Aborted, match=r"transaction aborted, and a new client made: .*nobody there"):
+            transactor.run([output(b"a")], offsets, member.consumer_group_metadata())
+        assert values(config, Stream.CACHED) == []
+        assert transactor.run([output(b"a")], offsets, member.consumer_group_metadata()) == 1
+        assert values(config, Stream.CACHED) == [b"a"]
+        (committed,) = member.committed(offsets, 30)
+        assert committed.offset == 7
+
+
+def test_each_new_client_has_more_patience_until_a_transaction_lands(
+    config: Config, transactor: Transactor
+) -> None:
+    with joined(config) as member:
+        offsets = [TopicPartition(Names(config).topic(Stream.CACHED), 0, 7)]
+        took = []
+        for _ in range(2):
+            deafen(transactor)
+            began = time.monotonic()
+            with pytest.raises(Aborted):
+                transactor.run([], offsets, member.consumer_group_metadata())
+            took.append(time.monotonic() - began)
+        assert took[0] >= 2
+        assert took[1] >= 4
+        transactor.run([], offsets, member.consumer_group_metadata())
+        deafen(transactor)
+        with pytest.raises(Aborted, match=r"new client"):
+            transactor.run([], offsets, member.consumer_group_metadata())
+
+
+def test_who_is_no_member_of_a_group_takes_no_identity_over_a_second_time(
+    config: Config, transactor: Transactor
+) -> None:
+    class Clogged(Producer):
+        def __len__(self) -> int:
+            return 1
+
+    given = transactor._producer = Clogged(transactor._settings)
+    given.init_transactions(30)
+    transactor._most_patience = 1.0
+    with pytest.raises(Aborted, match=r"transaction aborted: .*1 outputs did not arrive within 1 s"):
+        transactor.run([output(b"a")])
+    assert transactor._producer is given
+    assert values(config, Stream.CACHED) == []
+
+
+def test_a_member_whose_place_somebody_else_has_is_refused_its_offsets_with_a_new_client_too(
+    config: Config, transactor: Transactor
+) -> None:
+    with joined(config) as member:
+        before = member.consumer_group_metadata()
+        with joined(config):
+            deafen(transactor)
+            offsets = [TopicPartition(Names(config).topic(Stream.CACHED), 0, 7)]
+            with pytest.raises(Aborted, match="new client"):
+                transactor.run([output(b"a")], offsets, before)
+            with pytest.raises((FencedError, Aborted)):
+                transactor.run([output(b"a")], offsets, before)
+    assert values(config, Stream.CACHED) == []
+
+
+def test_a_call_that_outlasts_its_own_limit_is_told_while_it_lasts(
+    config: Config, transactor: Transactor
+) -> None:
+    released = threading.Event()
+
+    class Stuck(Producer):
+        def commit_transaction(self, *_: object) -> None:
+            released.wait(60)
+
+    transactor._producer = Stuck(transactor._settings)
+    transactor._producer.init_transactions(30)
+    thread = threading.Thread(target=transactor.run, args=([output(b"a")],))
+    thread.start()
+    try:
+        assert not transactor.overdue
+        until(lambda: transactor.overdue, "it is told", 30)
+    finally:
+        released.set()
+        thread.join()
+    assert not transactor.overdue
 
 
 def test_without_a_broker_it_waits_and_ends_when_told_to(domain: str) -> None:
