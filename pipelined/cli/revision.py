@@ -11,6 +11,7 @@ from pipelined.errors import ConfigError, UnavailableError
 from pipelined.kafka.settings import Names
 from pipelined.logs.setup import setup
 from pipelined.supervisor.levels import SUPERVISOR
+from pipelined.supervisor.listener import Listener
 
 __all__ = ["Sources", "log_as_parent"]
 
@@ -33,6 +34,7 @@ class Sources:
 
     file: Path | None
     overrides: tuple[str, ...]
+    listener: Listener | None = None
 
     def check(self, present: Config, wanted: Config | None) -> Config:
         """``wanted``, or what the sources say now. Raises ConfigError with every problem of it.
@@ -57,5 +59,7 @@ class Sources:
         return config
 
     def accepted(self, config: Config) -> None:
-        """The daemon's own log follows at once."""
+        """The daemon's own log follows at once, and so does the socket that it holds."""
         log_as_parent(config)
+        if self.listener is not None:
+            self.listener.adopt(config)

@@ -6,11 +6,12 @@ Nothing heavy may be imported here before ``preload``: the parent must stay with
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -22,8 +23,10 @@ from pipelined.crashpoints import armed
 from pipelined.errors import ConfigError, ExitCode, UnavailableError, UsageError
 from pipelined.stats.slots import SharedStats
 from pipelined.supervisor.child import die_with_parent
+from pipelined.supervisor.listener import Listener
 from pipelined.supervisor.loop import Supervisor, WorkerSpec
 from pipelined.supervisor.preload import preload
+from pipelined.supervisor.store import COUNTERS, Store
 
 __all__ = ["run"]
 
@@ -88,6 +91,7 @@ def _local_stack(settings: Settings, directory: Path) -> Iterator[Settings]:
 
 
 def _serve(settings: Settings, workers: tuple[str, ...]) -> int:
+    store = Store()
     config = settings()
     log_as_parent(config)
     armed()  # raises for a crash point that does not exist
@@ -103,9 +107,35 @@ def _serve(settings: Settings, workers: tuple[str, ...]) -> int:
         msg = "nothing to run: every worker type asked for has processes = 0"
         raise UsageError(msg)
     _preflight(config, [spec.type for spec in specs if spec.processes])
-    stats = SharedStats({spec.type: spec.processes for spec in specs}, config.supervisor.max_processes)
-    revision = Sources(settings.file, settings.overrides)
-    return Supervisor(config, specs, run_worker, stats=stats, revision=revision).run()
+    stats = _stats(config, specs, store)
+    listener = Listener(store, config, runs="endpoint" in workers)
+
+    def entry(
+        config: Config, worker: str, index: int, stats: SharedStats, should_stop: Callable[[], bool]
+    ) -> int:
+        code = run_worker(config, worker, index, stats, should_stop, listener.claim(config, worker))
+        if stats.slot(worker, index).parent.leaving:
+            listener.shut()
+        return code
+
+    revision = Sources(settings.file, settings.overrides, listener)
+    return Supervisor(config, specs, entry, stats=stats, revision=revision, store=store).run()
+
+
+def _stats(config: Config, specs: Sequence[WorkerSpec], store: Store) -> SharedStats:
+    """The counters: those of the daemon before, where systemd kept them and they are the same."""
+    before = store.take(COUNTERS)
+    stats = SharedStats(
+        {spec.type: spec.processes for spec in specs},
+        config.supervisor.max_processes,
+        before=before,
+        keep=functools.partial(store.keep, COUNTERS),
+    )
+    if stats.unfit:
+        _logger.info("the counters begin at zero, those of the daemon before cannot go on: %s", stats.unfit)
+    elif before is not None:
+        _logger.info("the counters of the daemon before go on")
+    return stats
 
 
 def _preflight(config: Config, workers: Sequence[str]) -> None:

@@ -7,7 +7,12 @@ import enum
 __all__ = ["CHANGES", "Parent", "WorkerState"]
 
 #: The word of the header that counts how often a place was taken or given up.
-CHANGES = 3
+CHANGES = 4
+#: The words of the page that go on with the next supervisor; those before them do not.
+_STARTS, _RESTARTS = 14, 15
+#: The word that tells whether there is a worker, with what it says while there is, and where there was one.
+_PLACE = 7
+_TAKEN, _LEFT = 1, 2
 
 
 class WorkerState(enum.IntEnum):
@@ -30,21 +35,37 @@ class Parent:
         self._floats = page.cast("d")
         self._header = header
 
+    def inherit(self, starts: int) -> None:
+        """The supervisor is a new one: what the one before knew and wanted is over, but its totals go on.
+
+        ``starts`` is how many processes it had here.
+        """
+        self._words[_STARTS] += starts
+        self._words[_RESTARTS] += self.restarts
+        for word in range(_STARTS):
+            if word != _PLACE:
+                self._words[word] = 0
+
     def occupy(self) -> None:
         """There is a worker of this type and index from now on."""
-        self._words[7] = 1
+        self._words[_PLACE] = _TAKEN
         self._header[CHANGES] += 1
 
     def vacate(self) -> None:
         """There is none any more, nor an operator's wish for it."""
         self.pause(False)
-        self._words[7] = 0
+        self._words[_PLACE] = _LEFT
         self._header[CHANGES] += 1
 
     @property
     def occupied(self) -> bool:
         """Whether there is such a worker."""
-        return self._words[7] == 1
+        return self._words[_PLACE] == _TAKEN
+
+    @property
+    def used(self) -> bool:
+        """Whether there ever was one: else nothing stands in either page."""
+        return self._words[_PLACE] != 0
 
     def pause(self, paused: bool) -> None:
         """Tell the worker whether it is to take no more work, for as long as an operator wants it so."""
@@ -120,8 +141,18 @@ class Parent:
 
     @property
     def restarts(self) -> int:
-        """How often it was restarted after a crash."""
+        """How often it was restarted after a crash, by this supervisor."""
         return self._words[2]
+
+    @property
+    def all_restarts(self) -> int:
+        """How often in all, also by those before it whose counters go on."""
+        return self._words[_RESTARTS] + self.restarts
+
+    @property
+    def earlier_starts(self) -> int:
+        """How many processes the supervisors before this one had here."""
+        return self._words[_STARTS]
 
     @property
     def last_exit(self) -> int:

@@ -11,15 +11,14 @@ another one afterwards, so that a reader sees the whole of it or looks again.
 
 from __future__ import annotations
 
-import fcntl
-import mmap
-import os
+import hashlib
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipelined.stats import registry
+from pipelined.stats.memory import Memory
 from pipelined.stats.parent import CHANGES, Parent, WorkerState
 from pipelined.stats.registry import METRICS, Kind, Metric
 from pipelined.stats.turns import Turns
@@ -38,6 +37,8 @@ _TURNS = range(16, 22)
 _ERROR = 352
 _TEXT = 448
 _MAGIC = 0x70697065_6C696E65  # "pipeline"
+#: To be counted up with each change of what a word of these pages means; the metrics have their own hash.
+_LAYOUT = 1
 
 _offsets: dict[str, int] = {}
 _used = _HEADER_WORDS
@@ -55,7 +56,13 @@ class _Line:
         self._bytes = page[8 * (start + 1) : 8 * end]
 
     def mend(self) -> None:
-        """A predecessor may have died while it wrote: its line is readable again."""
+        """A predecessor may have died while it wrote: half a line is none, and the next can be read."""
+        if self._number[0] % 2:
+            self.clear()
+
+    def clear(self) -> None:
+        """There is no line."""
+        self._bytes[:] = bytes(len(self._bytes))
         self._number[0] += self._number[0] % 2
 
     def write(self, text: str) -> None:
@@ -83,8 +90,8 @@ class Child:
         self._text = _Line(page, _TEXT, _WORDS)
         self._said = ""
 
-    def begin(self, pid: int) -> None:
-        """A process takes the slot over: gauges start at zero, counters go on."""
+    def _wipe(self) -> None:
+        """What was of the process before goes; its counters and its last error stay."""
         words = self._words
         for metric in METRICS:
             if metric.kind is Kind.GAUGE:
@@ -92,9 +99,20 @@ class Child:
         words[5] = words[3] = 0
         self.hold(())
         self._error.mend()
-        self._text.mend()
         self._said = ""
-        self._text.write("")
+        self._text.clear()
+
+    def forget(self) -> None:
+        """There is no process of this daemon here yet."""
+        self._wipe()
+        for word in range(3):
+            self._words[word] = 0
+        self._words[4] = 0
+
+    def begin(self, pid: int) -> None:
+        """A process takes the slot over: gauges start at zero, counters go on."""
+        words = self._words
+        self._wipe()
         words[2] = time.monotonic_ns()
         words[1] += 1
         self.beat()
@@ -160,7 +178,7 @@ class Child:
 
     @property
     def generation(self) -> int:
-        """How many processes have taken this slot so far."""
+        """How many processes of this daemon have taken this slot so far."""
         return self._words[1]
 
     @property
@@ -231,27 +249,34 @@ class SharedStats:
     """The memory itself, made by the parent before it forks and inherited by every child.
 
     ``workers`` gives the number of workers of each type to begin with; there is room for ``room`` of each
-    type, or for as many as it begins with. What nobody writes to takes no memory. The memfd is sealed
-    against resizing, so that no child can take the ground from under the others.
+    type, or for as many as it begins with. What nobody writes to takes no memory.
+
+    ``before`` is the descriptor of the memory of a daemon before this one; it is closed. Where that has the
+    same metrics and the same room it is gone on with: its counters, last errors and totals stand, and what
+    was of its processes is wiped out. ``keep`` is called with the descriptor of a memory that is new.
     """
 
-    def __init__(self, workers: dict[str, int], room: int = 0) -> None:
+    def __init__(
+        self,
+        workers: dict[str, int],
+        room: int = 0,
+        *,
+        before: int | None = None,
+        keep: Callable[[int], None] | None = None,
+    ) -> None:
         self._room = {worker: max(processes, room) for worker, processes in workers.items()}
         count = sum(self._room.values())
         size = _PAGE * (1 + 2 * count)
-        fd = os.memfd_create("pipelined.stats", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(fd, size)
-            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-            self._map = mmap.mmap(fd, size)
-        finally:
-            os.close(fd)
-        view = memoryview(self._map)
-        self._header = view[:_PAGE].cast("Q")
-        self._header[0], self._header[1], self._header[2] = _MAGIC, registry.schema_hash(), count
+        head = (_MAGIC, registry.schema_hash(), count, self._layout())
+        memory = Memory(size, head, before, keep)
+        #: Why the memory of the daemon before is not gone on with; "" where it is, or where there was none.
+        self.unfit = memory.unfit
+        self._header = memory.view[:_PAGE].cast("Q")
+        for word in range(len(head), _TURNS.start):
+            self._header[word] = 0
         #: Of the supervisor's loop.
         self.turns = Turns(self._header[_TURNS.start : _TURNS.stop])
+        self.turns.begin()
         self.started = time.time()
         self._places: dict[tuple[str, int], Slot] = {}
         self._slots: list[Slot] = []
@@ -259,9 +284,14 @@ class SharedStats:
         position = _PAGE
         for worker, places in self._room.items():
             for index in range(places):
-                child = Child(view[position : position + _PAGE])
-                parent = Parent(view[position + _PAGE : position + 2 * _PAGE], self._header)
+                child = Child(memory.view[position : position + _PAGE])
+                page = memory.view[position + _PAGE : position + 2 * _PAGE]
+                parent = Parent(page, self._header)
                 self._places[worker, index] = Slot(worker, index, child, parent)
+                if memory.goes_on and parent.used:
+                    parent.inherit(child.generation)
+                    child.forget()
+                    parent.vacate()
                 if index < workers[worker]:
                     parent.occupy()
                 position += 2 * _PAGE
@@ -282,3 +312,8 @@ class SharedStats:
     def room(self, worker: str) -> int:
         """How many workers of a type there may be."""
         return self._room[worker]
+
+    def _layout(self) -> int:
+        """A number for what stands where beside the metrics: the types of workers and the room of each."""
+        text = f"{_LAYOUT} {_HEADER_WORDS} {_ERROR} {_TEXT} {self._room}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -29,6 +29,7 @@ from pipelined.supervisor.process import Process
 from pipelined.supervisor.protocol import FIELDS, in_words
 from pipelined.supervisor.signals import Signals
 from pipelined.supervisor.states import Worker, WorkerSpec
+from pipelined.supervisor.store import Store
 from pipelined.supervisor.timers import Timers
 from pipelined.supervisor.trial import Trial
 
@@ -47,8 +48,8 @@ class Supervisor:
     """Runs ``specs``, in the order of the flow, until it is told to stop or a worker's end says so.
 
     ``entry`` is called in each child (see ``child.Entry``), ``on_ready`` once, here, when every type has
-    been started. ``stats`` must have a slot for each process. Make no thread in this process before or
-    while it runs: forking would not be safe any more.
+    been started. ``stats`` must have a slot for each process; what ``store`` is to keep systemd is told.
+    Make no thread in this process before or while it runs: forking would not be safe any more.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Supervisor:
         stats: SharedStats,
         on_ready: Callable[[], None] | None = None,
         revision: Revision | None = None,
+        store: Store | None = None,
     ) -> None:
         self._entry = entry
         self._stats = stats
@@ -68,7 +70,7 @@ class Supervisor:
         self._timers = Timers()
         self._events = Events(config.state_dir, self._timers)
         self._rates = Rates(stats)
-        self._notify = Notify(stats, self._timers)
+        self._notify = Notify(stats, self._timers, orders=None if store is None else store.orders)
         self._pidfile = Pidfile(config.state_dir)
         self._selector = selectors.DefaultSelector()
         self._control = Control(config.runtime_dir, self._selector, self._timers, self._answer)

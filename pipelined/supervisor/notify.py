@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import faulthandler
 import logging
 import math
@@ -14,6 +15,7 @@ from collections.abc import MutableMapping, Sequence
 from pipelined.stats import registry
 from pipelined.stats.slots import SharedStats, WorkerState
 from pipelined.supervisor.states import Worker, WorkerSpec
+from pipelined.supervisor.store import Order
 from pipelined.supervisor.timers import Timers
 
 __all__ = ["Notify"]
@@ -46,11 +48,15 @@ class Notify:
 
     Does nothing where the environment has no NOTIFY_SOCKET. The variables of systemd are taken out of
     ``environ``, so that no child speaks in our name. What the socket does not take at once is sent at a
-    later ``follow``, in order.
+    later ``follow``, in order; so are ``orders``, those of the ``Store``.
     """
 
     def __init__(
-        self, stats: SharedStats, timers: Timers, environ: MutableMapping[str, str] = os.environ
+        self,
+        stats: SharedStats,
+        timers: Timers,
+        environ: MutableMapping[str, str] = os.environ,
+        orders: deque[Order] | None = None,
     ) -> None:
         found = {name: environ.pop(name, "") for name in _VARIABLES}
         self._stats = stats
@@ -58,7 +64,7 @@ class Notify:
         self._address = found["NOTIFY_SOCKET"]
         self._socket: socket.socket | None = None
         self._watchdog_s = _watchdog(found["WATCHDOG_USEC"], found["WATCHDOG_PID"])
-        self._queue: deque[str] = deque()
+        self._queue: deque[Order] = deque() if orders is None else orders
         self._state = "starting"
         self._since = time.monotonic()
         self._ready = False
@@ -89,15 +95,15 @@ class Notify:
         if state != self._state:
             self._state, self._since = state, now
             if state == "stopping":
-                self._queue.append("STOPPING=1")
+                self._queue.append(("STOPPING=1", -1))
             elif state == "reloading":
                 self._ready = False
-                self._queue.append(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+                self._queue.append((f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", -1))
         if not self._ready and (
             state not in _PASSING or (state == "starting" and now - self._since >= _READY_AT_LATEST_S)
         ):
             self._ready = True
-            self._queue.append("READY=1")
+            self._queue.append(("READY=1", -1))
         lines = []
         if now >= self._next_tick:
             self._next_tick = now + _TICK_S
@@ -115,20 +121,28 @@ class Notify:
             self._tell("\n".join(lines))
 
     def forget(self) -> None:
-        """Close the descriptor, as a child does."""
+        """Close the descriptors, as a child does."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        while self._queue:
+            self._drop()
 
     def _flush(self) -> None:
-        while self._queue and self._tell(self._queue[0]):
-            self._queue.popleft()
+        while self._queue and self._tell(*self._queue[0]):
+            self._drop()
 
-    def _tell(self, message: str) -> bool:
-        """Whether the message is on its way."""
+    def _drop(self) -> None:
+        _, fd = self._queue.popleft()
+        if fd >= 0:
+            os.close(fd)
+
+    def _tell(self, message: str, fd: int = -1) -> bool:
+        """Whether the message is on its way, and with it what systemd shall keep."""
         assert self._socket is not None
+        told = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
         try:
-            self._socket.sendto(message.encode(errors="replace"), self._address)
+            self._socket.sendmsg([message.encode(errors="replace")], told, 0, self._address)
         except OSError as error:
             self._status = ""  # it is told anew
             self._next_ping = 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class _Place:
     stats: SharedStats
     slot: Child
     should_stop: Callable[[], bool]
+    listening: socket.socket | None = None
 
     @property
     def envelope(self) -> Envelope:
@@ -110,9 +112,17 @@ class _Place:
 
 
 def run_worker(
-    config: Config, worker_type: str, index: int, stats: SharedStats, should_stop: Callable[[], bool]
+    config: Config,
+    worker_type: str,
+    index: int,
+    stats: SharedStats,
+    should_stop: Callable[[], bool],
+    listening: socket.socket | None = None,
 ) -> int:
-    """Be the worker until told to stop; returns the exit code, raises what ends it otherwise."""
+    """Be the worker until told to stop; returns the exit code, raises what ends it otherwise.
+
+    ``listening`` is the endpoint's socket, where somebody has made one for it.
+    """
     # A batch is many small objects that live for a moment: at the default of 700 the collector walks
     # through them a dozen times for each thousand records, and finds nothing.
     gc.set_threshold(50_000, 20, 50)
@@ -127,7 +137,7 @@ def run_worker(
             crashpoint(Point.DRAINING)
         return told
 
-    place = _Place(config, worker_type, index, stats, slot, told_to_stop)
+    place = _Place(config, worker_type, index, stats, slot, told_to_stop, listening)
     # A restarted worker was here before: its topics fitted then, and it is wanted back at once.
     if worker_type not in WITHOUT_KAFKA and slot.generation == 1 and not _topics_fit(place):
         return 0
@@ -271,7 +281,7 @@ def _table_maintenance(place: _Place) -> None:
 
 
 def _endpoint(place: _Place) -> None:
-    serve(place.config, place.stats, place.slot, place.should_stop)
+    serve(place.config, place.stats, place.slot, place.should_stop, place.listening)
 
 
 _BUILDERS: dict[str, Callable[[_Place], None]] = {

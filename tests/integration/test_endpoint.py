@@ -17,6 +17,7 @@ from pipelined.config.tree import Config, Endpoint
 from pipelined.errors import UnavailableError
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import SharedStats, WorkerState
+from pipelined.workers import endpoint
 from pipelined.workers.endpoint import serve
 from waiting import until
 
@@ -26,7 +27,7 @@ CONFIG = Config(endpoint=Endpoint(port=0))
 class Served:
     """An endpoint in a thread, and the slots it serves."""
 
-    def __init__(self) -> None:
+    def __init__(self, listening: socket.socket | None = None) -> None:
         self.stats = SharedStats({"download": 1, "endpoint": 1})
         for slot in self.stats.slots:
             slot.child.begin(os.getpid())
@@ -37,10 +38,15 @@ class Served:
         self.child = self.stats.slot("endpoint", 0).child
         self.stop = threading.Event()
         self.thread = threading.Thread(
-            target=serve, args=(CONFIG, self.stats, self.child, self.stop.is_set), daemon=True
+            target=serve, args=(CONFIG, self.stats, self.child, self.stop.is_set, listening), daemon=True
         )
         self.thread.start()
         until(lambda: self.child.published)
+
+    def end(self) -> None:
+        self.stop.set()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
         """Status, content type and body."""
@@ -57,9 +63,7 @@ class Served:
 def served() -> Iterator[Served]:
     made = Served()
     yield made
-    made.stop.set()
-    made.thread.join(10)
-    assert not made.thread.is_alive()
+    made.end()
 
 
 def test_metrics_are_what_the_slots_hold_now(served: Served) -> None:
@@ -140,6 +144,40 @@ def test_a_port_that_is_taken_is_said_with_what_to_do() -> None:
         with pytest.raises(UnavailableError, match=rf"127\.0\.0\.1:{port}.*endpoint\.port"):
             serve(config, stats, stats.slot("endpoint", 0).child, lambda: True)
         assert not stats.slot("endpoint", 0).child.is_ready
+
+
+def test_a_socket_that_is_handed_in_is_used_and_outlives_the_worker() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        listening.setblocking(False)
+        for _ in range(2):
+            with socket.create_connection(listening.getsockname(), timeout=30) as asking:
+                asking.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+                served = Served(listening.dup())
+                assert served.child.published == listening.getsockname()[1]
+                assert asking.recv(100).startswith(b"HTTP/1.1 200"), "who asked before is answered"
+                served.end()
+
+
+def test_who_was_let_in_is_answered_also_when_the_worker_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> list[str]:
+        asked.set()
+        go_on.wait(30)
+        return []
+
+    monkeypatch.setattr(endpoint, "alive", slow)
+    monkeypatch.setattr(endpoint, "_LAST_ANSWERS_S", 60.0)
+    served = Served()
+    with socket.create_connection(("127.0.0.1", served.child.published), timeout=30) as asking:
+        asking.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert asked.wait(30)
+        served.stop.set()
+        threading.Timer(0.5, go_on.set).start()
+        served.thread.join(30)
+        assert go_on.is_set(), "it waited for the answer"
+        assert not served.thread.is_alive(), "and not for the next request on the same connection"
+        assert asking.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_a_host_that_is_none_of_ours_is_said_too() -> None:

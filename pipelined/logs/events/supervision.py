@@ -13,6 +13,32 @@ EVENTS = (
         "The parent is up and forks its workers.",
     ),
     Event(
+        "counters.go_on",
+        "the counters of the daemon before go on",
+        "systemd kept their memory while the service restarted.",
+    ),
+    Event(
+        "counters.begin",
+        "the counters begin at zero, those of the daemon before cannot go on: %s",
+        "Another version with other metrics, or room for other workers. Rates are right all the same.",
+    ),
+    Event(
+        "endpoint.goes_on",
+        "the endpoint goes on listening on %s:%d",
+        "systemd kept its socket while the service restarted: who asked meanwhile gets an answer now.",
+    ),
+    Event(
+        "endpoint.moved",
+        "the endpoint's socket of the daemon before is not taken over: %s",
+        "The endpoint is configured to listen elsewhere now, and does.",
+    ),
+    Event(
+        "endpoint.socket_fails",
+        "the endpoint opens a socket of its own, the one it had fails: %s",
+        "The socket that the parent holds for it cannot be opened again.",
+        "Nothing, if the endpoint is RUNNING; else free its port, or set another `endpoint.port`.",
+    ),
+    Event(
         "daemon.started",
         "every worker type has been started; the daemon is %s",
         "The start is over. Degraded: some worker did not come up; its own line says why.",
