@@ -23,6 +23,7 @@ from benchmarks import (
     sources,
     supervisor,
     table_growth,
+    unharmed,
     window,
     writer,
 )
@@ -47,6 +48,7 @@ BENCHMARKS = {
         idle,
         supervisor,
         recovery,
+        unharmed,
         demo,
         backfill,
     )

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,13 +57,14 @@ class Ground:
         inputs: dict[str, str] | None = None,
         files_url: str = "http://127.0.0.1:1",
         folder: Path | None = None,
+        kafka: str = "",
         tables: str = "",
         more: str = "",
     ) -> Path:
         """A new configuration with a domain, folders and topics of its own; the topics are made.
 
-        ``inputs`` gives streams an existing topic by name, ``tables`` is added to the section of
-        that name, ``more`` to the end of the text.
+        ``inputs`` gives streams an existing topic by name, ``kafka`` and ``tables`` are added to the
+        sections of that name, ``more`` to the end of the text.
         """
         self._count += 1
         names = inputs or {}
@@ -80,7 +81,7 @@ class Ground:
         path.write_text(
             f'domain = "run{self._count}"\nstate_dir = "{place}/state"\ncache_dir = "{place}/cache"\n'
             f'runtime_dir = "{place}/state"\n'
-            f'[kafka]\nbootstrap = "{self.cluster.bootstrap}"\nhost = "bench"\n'
+            f'[kafka]\nbootstrap = "{self.cluster.bootstrap}"\nhost = "bench"\n{kafka}'
             f"[topics]\nreplication_factor = {replicas}\nmin_insync_replicas = {in_sync}\n{sections}"
             f'[urls]\nallowed_hosts = ["127.0.0.1"]\nallowed_ports = [{urlsplit(files_url).port}]\n'
             'allow_http = true\nallowed_networks = ["127.0.0.0/8"]\n'
@@ -122,18 +123,30 @@ def fill(bootstrap: str, topic: str, messages: Iterable[Message]) -> None:
 
 
 class Daemon:
-    """The real daemon with some of its worker types, in the background; drained and stopped at the end."""
+    """The real daemon with some of its worker types, in the background; drained and stopped at the end.
 
-    def __init__(self, path: Path, *workers: str) -> None:
+    ``program`` stands for ``python -m pipelined`` where it is to be another, ``output`` is where its log
+    goes where that is not a file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *workers: str,
+        program: Sequence[str | Path] = (sys.executable, "-m", "pipelined"),
+        output: int | None = None,
+    ) -> None:
         self.config: Config = load(path, environ={}).config
         self._log = path.with_suffix(".log")
+        self._output = output
         chosen = [word for worker in workers for word in ("--worker", worker)]
-        self._command = [sys.executable, "-m", "pipelined", "--config", str(path), "run", *chosen]
+        self._command = [*map(str, program), "--config", str(path), "run", *chosen]
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
+            output = log if self._output is None else self._output
             self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=_ROOT
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=_ROOT
             )
         return self
 
