@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
 from pipelined.errors import AlreadyRunningError, ExitCode, PipelinedError, UsageError
 from pipelined.kafka.settings import host_name
+from pipelined.logs.rotation import log_file
 from pipelined.supervisor.pidfile import holder
 
 __all__ = ["running_timeout", "start", "start_daemon", "stop", "stop_daemon"]
@@ -150,7 +152,7 @@ def start_daemon(config: Config, command: Sequence[str], timeout: float, folder:
     """
     if (pid := holder(config.state_dir)) is not None:
         raise AlreadyRunningError(_running_already(pid))
-    log = Path(config.state_dir) / "pipelined.log"
+    log = log_file(config)
     log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     with log.open("ab") as output:
         begin = output.tell()
@@ -224,6 +226,7 @@ def _wait_for_type(config: Config, worker_type: str, verb: str, timeout: float) 
 
 def _tail(log: Path, begin: int) -> str:
     with log.open("rb") as stream:
-        stream.seek(begin)
+        # It may be a new one by now, since the one before was full.
+        stream.seek(begin if os.fstat(stream.fileno()).st_size >= begin else 0)
         lines = stream.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-_TAIL_LINES:]) or "(nothing)"

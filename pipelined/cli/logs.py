@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -19,7 +20,9 @@ from pipelined.cli.status import coloured
 from pipelined.cli.units import installed_for
 from pipelined.config.tree import WORKER_TYPES, Config
 from pipelined.errors import ExitCode, UnavailableError
-from pipelined.logs.reading import Entry, LogFile, Wanted, from_journal, shown
+from pipelined.logs.logfile import LogFile
+from pipelined.logs.reading import Entry, Wanted, from_journal, shown
+from pipelined.logs.rotation import log_file
 from pipelined.supervisor.levels import LEVELS, SUPERVISOR
 
 __all__ = ["logs"]
@@ -61,8 +64,8 @@ def logs(
     """Show the log: of everybody, of the workers of TYPE, or of the supervisor (TYPE: supervisor).
 
     TYPE shows also what the supervisor says about these workers. It is read from the journal where a service
-    is installed for this configuration, else from `pipelined.log` in the state folder; which of them is said
-    on the standard error stream. Times are UTC.
+    is installed for this configuration, else from `pipelined.log` in the state folder and those before it
+    (`.1`, `.2`, …); which of them is said on the standard error stream. Times are UTC.
 
     Exit code 0, also where nothing is found and after Ctrl-C with --follow; 69 where there is no log.
 
@@ -82,7 +85,7 @@ def logs(
         click.echo(f"from the journal of {service}", err=True)
         entries = _of_journal(_journalctl(service, wanted, count, config, follow=follow))
     else:
-        entries = _of_file(Path(config.state_dir) / "pipelined.log", wanted, count, follow=follow)
+        entries = _of_file(log_file(config), wanted, count, follow=follow)
     try:
         _show(entries, as_json=as_json)
     except KeyboardInterrupt:
@@ -104,18 +107,18 @@ def _show(entries: Iterable[Entry], *, as_json: bool) -> None:
 
 
 def _of_file(path: Path, wanted: Wanted, count: int | None, *, follow: bool) -> Iterator[Entry]:
-    file = LogFile(path)
-    try:
-        found = file.last(wanted, count)
-    except OSError as error:
-        raise UnavailableError(
-            f"no log in {path} ({error.strerror}): only `pipelinectl start` writes there; a daemon in the "
-            "foreground logs to its terminal, and a service to the journal"
-        ) from error
-    click.echo(f"from {path}", err=True)
-    yield from found
-    if follow:
-        yield from file.follow(wanted)
+    with contextlib.closing(LogFile(path)) as file:
+        try:
+            found = file.last(wanted, count)
+        except OSError as error:
+            raise UnavailableError(
+                f"no log in {path} ({error.strerror}): only `pipelinectl start` writes there; a daemon in "
+                "the foreground logs to its terminal, and a service to the journal"
+            ) from error
+        click.echo(f"from {path}", err=True)
+        yield from found
+        if follow:
+            yield from file.follow(wanted)
 
 
 def _journalctl(

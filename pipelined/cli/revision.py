@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelined.config import Config, checks, load
 from pipelined.errors import ConfigError, UnavailableError
 from pipelined.kafka.settings import Names
+from pipelined.logs.rotation import log_file
 from pipelined.logs.setup import setup
 from pipelined.supervisor.levels import SUPERVISOR
 from pipelined.supervisor.listener import Listener
@@ -23,9 +24,15 @@ _PATIENCE_MS = 5
 
 
 def log_as_parent(config: Config) -> None:
-    """Set up the log of the daemon's parent."""
-    instance = Names(config).instance(SUPERVISOR, 0)
-    setup(config.logs, worker=SUPERVISOR, index=0, instance=instance, patience_ms=_PATIENCE_MS)
+    """Set up the log of the daemon's parent, and keep the file small that it has in the background."""
+    setup(
+        config.logs,
+        worker=SUPERVISOR,
+        index=0,
+        instance=Names(config).instance(SUPERVISOR, 0),
+        patience_ms=_PATIENCE_MS,
+        file=log_file(config),
+    )
 
 
 @dataclass(frozen=True, slots=True)

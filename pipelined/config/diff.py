@@ -55,6 +55,8 @@ DAEMON: tuple[str, ...] = (
 #: What the parent alone looks at, and takes over without restarting anybody.
 AT_ONCE: tuple[str, ...] = (
     "logs.level",
+    "logs.file_mb",
+    "logs.files_kept",
     "supervisor",
     "workers.*.processes",
     "workers.*.memory_mb",

@@ -200,6 +200,15 @@ class Logs:
     repeats: int = key(
         20, "The same message so often within a minute, then only counted; 0: always.", low=0, high=1_000_000
     )
+    file_mb: float = key(
+        16.0,
+        "The log file of a daemon in the background that is larger is put aside, and a new one begun; 0: "
+        "never. For a longer past keep more files: the parent removes the oldest, within milliseconds.",
+        unit="MB",
+        low=0,
+        high=32,
+    )
+    files_kept: int = key(8, "So many that were put aside are kept: pipelined.log.1 to .8.", low=1, high=100)
 
 
 @dataclass(frozen=True, slots=True)

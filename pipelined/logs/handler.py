@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from pipelined.logs.context import fill
 from pipelined.logs.repeats import Repeats
+from pipelined.logs.rotation import RotatedFile
 
 __all__ = ["PATIENCE_MS", "DescriptorHandler"]
 
@@ -33,6 +34,8 @@ class DescriptorHandler(logging.Handler):
         super().__init__()
         self._patience_ms = patience_ms
         self.dropped = 0
+        #: What its descriptor writes to, where that is a file of the daemon's own.
+        self.file: RotatedFile | None = None
         self._told = 0
         self._repeats = repeats
         self._pid = os.getpid()

@@ -1,4 +1,4 @@
-"""Reading logs again: a file of text or JSON lines, or records of journald, as one kind of entry.
+"""Reading logs again: lines of text or JSON, or records of journald, as one kind of entry.
 
 An entry is a mapping as a JSON line has it: ``time``, ``level``, ``worker``, ``index``, ``pid``, ``message``
 and the fields of the call. Of a text line ``message`` has the fields too. A line of something else, such as
@@ -10,15 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-__all__ = ["Entry", "LogFile", "Wanted", "from_journal", "shown"]
+__all__ = ["Entry", "Wanted", "entries", "from_journal", "seconds", "shown"]
 
 Entry = Mapping[str, Any]
 
@@ -39,9 +36,6 @@ _OF_JOURNALD = frozenset({"PRIORITY", "SYSLOG_IDENTIFIER", "SYSLOG_FACILITY", "S
 _LEVELS = {2: "CRITICAL", 3: "ERROR", 4: "WARNING", 5: "INFO", 6: "INFO", 7: "DEBUG"}
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m"}
 
-_CHUNK = 1 << 20
-_POLL_S = 0.2
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -60,59 +54,11 @@ class Wanted:
             return False
         if self.trace and entry.get("trace_id") != self.trace and not self._is_told(entry):
             return False
-        return not self.since or _seconds(entry) >= self.since
+        return not self.since or seconds(entry) >= self.since
 
     def _is_told(self, entry: Entry) -> bool:
         """Whether the trace id stands in the message, as a word."""
         return bool(re.search(rf"(?<![\w-]){re.escape(self.trace)}(?![\w-])", str(entry["message"])))
-
-
-class LogFile:
-    """A file that processes append to. Its end is read first, so that it may be large."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0
-        self._inode = 0
-
-    def last(self, wanted: Wanted, count: int | None) -> list[Entry]:
-        """The last ``count`` entries that are wanted, all of them for None. Raises OSError."""
-        with self._path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            self._inode, span = status.st_ino, _CHUNK
-            while True:
-                start = max(0, status.st_size - span)
-                file.seek(start)
-                data = file.read(status.st_size - start)
-                self._read = start + data.rfind(b"\n") + 1
-                lines = data[: self._read - start].splitlines()
-                entries = list(_entries(lines[1:] if start else lines))
-                found = [entry for entry in entries if wanted.takes(entry)]
-                timed = next((_seconds(entry) for entry in entries if "time" in entry), None)
-                early = wanted.since and timed is not None and timed < wanted.since
-                if not start or early or (count is not None and len(found) >= count):
-                    return found[len(found) - min(count, len(found)) :] if count is not None else found
-                span *= 4
-
-    def follow(self, wanted: Wanted) -> Iterator[Entry]:
-        """What is appended from now on, for as long as one likes; also to a file in its place."""
-        while True:
-            yield from (entry for entry in _entries(self._appended()) if wanted.takes(entry))
-            time.sleep(_POLL_S)
-
-    def _appended(self) -> list[bytes]:
-        try:
-            with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                if status.st_ino != self._inode or status.st_size < self._read:
-                    self._inode, self._read = status.st_ino, 0
-                file.seek(self._read)
-                data = file.read(status.st_size - self._read)
-        except FileNotFoundError:
-            return []  # it was put aside, and nobody has made the next one yet
-        whole = data.rfind(b"\n") + 1
-        self._read += whole
-        return data[:whole].splitlines()
 
 
 def from_journal(record: Mapping[str, Any]) -> Entry:
@@ -160,8 +106,8 @@ def shown(entry: Entry, *, colour: bool = False, whole: bool = False) -> str:
     return "\n    ".join([" ".join(words), *below])
 
 
-def _entries(lines: list[bytes]) -> Iterator[Entry]:
-    """The entries of these lines; a line that is indented belongs to the one before."""
+def entries(lines: list[bytes]) -> Iterator[Entry]:
+    """What these lines tell; a line that is indented belongs to the one before."""
     present: dict[str, Any] | None = None
     for data in lines:
         line = data.decode("utf-8", "replace")
@@ -201,7 +147,8 @@ def _child(entry: Entry) -> str:
     return found[1] if found else ""
 
 
-def _seconds(entry: Entry) -> float:
+def seconds(entry: Entry) -> float:
+    """When it was, since the epoch; 0 where it does not say."""
     try:
         return dt.datetime.fromisoformat(str(entry.get("time"))).timestamp()
     except ValueError:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 
 from pipelined.config.tree import Logs
@@ -14,6 +15,7 @@ from pipelined.logs.formats import JournalFormat, JsonFormat, TextFormat
 from pipelined.logs.handler import PATIENCE_MS, DescriptorHandler
 from pipelined.logs.journal import Journal, JournalHandler
 from pipelined.logs.repeats import Repeats
+from pipelined.logs.rotation import RotatedFile, is_behind
 
 __all__ = ["dropped", "setup", "tick"]
 
@@ -28,6 +30,7 @@ def setup(
     instance: str = "",
     descriptor: int = _STDERR,
     patience_ms: int = PATIENCE_MS,
+    file: Path | None = None,
 ) -> None:
     """Log as configured, to ``descriptor``, in the name of this worker. Every process calls it once, a
     child after its fork again: what was set up before is taken down.
@@ -35,13 +38,20 @@ def setup(
     ``instance`` names the process among those of all hosts. ``patience_ms`` is how long one line may wait
     for a reader that is slow, before this reader counts as stalled. Uncaught exceptions and warnings go to
     the log as well, since they may carry what must be masked.
+
+    ``file`` is for the parent: where it is what ``descriptor`` writes to, :func:`tick` keeps it small; the
+    processes that are forked from here follow by theirs.
     """
     root = logging.getLogger()
+    rotated = RotatedFile(file, settings) if file is not None and is_behind(file, descriptor) else None
     for old in _handlers():
         root.removeHandler(old)
         old.conclude()
         old.close()
-    root.addHandler(_handler(settings, (worker, index, instance), descriptor, patience_ms))
+        rotated = rotated or old.file
+    handler = _handler(settings, (worker, index, instance), descriptor, patience_ms)
+    handler.file = rotated
+    root.addHandler(handler)
     root.setLevel(settings.level)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
@@ -54,9 +64,11 @@ def dropped() -> int:
 
 
 def tick() -> None:
-    """Now and then, where a process may log nothing for long: what was only counted is told."""
+    """Now and then: what was only counted is told, and the log goes on in the next file where one is full."""
     for handler in _handlers():
         handler.tick()
+        if handler.file is not None:
+            handler.file.look()
 
 
 def _handlers() -> list[DescriptorHandler]:

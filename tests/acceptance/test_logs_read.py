@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 from flow import Flow, event, pipelinectl_command, trace_ids
 from pipelined.local.fileserver import file_path
@@ -48,6 +49,27 @@ def test_the_log_of_a_daemon_in_the_background_is_read_by_type_level_and_trace(f
     ours = [each for each in all_of_them if each.get("logger", "").startswith("pipelined")]
     assert {each["event"] for each in ours} <= {event.code for event in EVENTS}, "each has a code"
     assert len(ours) > 20
+
+
+def test_the_log_of_a_daemon_in_the_background_stays_small_and_whole(flow: Flow) -> None:
+    log = Path(flow.config.state_dir) / "pipelined.log"
+    log.parent.mkdir()
+    log.write_bytes(b"a line of a daemon long ago\n" * 40_000)
+    flow.configure({"logs.file_mb": 1.0, "logs.format": "json"})
+    assert flow.ctl("start").returncode == 0
+    try:
+        until(lambda: log.with_name("pipelined.log.1").exists(), "the full one is put aside")
+        streams = [Path(f"/proc/{pid}/fd/{fd}") for pid in flow.processes() for fd in (1, 2)]
+        assert len(streams) > 10
+        until(lambda: {each.readlink() for each in streams} == {log}, "all of them write to the new one")
+        assert log.stat().st_size < 1_000_000
+        assert flow.ctl("reload").returncode == 0
+    finally:
+        assert flow.ctl("stop").returncode == 0
+    told = [each["event"] for each in entries(flow, "supervisor", "--since", "1h") if "event" in each]
+    (at,) = [number for number, event in enumerate(told) if event == "log.goes_on"]
+    assert "daemon.starts" in told[:at], "what was logged before is read as well"
+    assert told[-1] == "daemon.ended"
 
 
 def follow(flow: Flow) -> str:

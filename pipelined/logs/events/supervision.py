@@ -194,6 +194,17 @@ EVENTS = (
         "See [the runbook](../runbooks/LogMessagesDropped.md).",
     ),
     Event(
+        "log.goes_on",
+        "the log goes on in a new file; what was logged before is in %s",
+        "`pipelined.log` of a daemon in the background was full (`logs.file_mb`).",
+    ),
+    Event(
+        "log.not_put_aside",
+        "the log file %s is full and cannot be put aside: %s",
+        "A new file could not be made, or the full one not be renamed. The log goes on in it, and grows.",
+        "See that the disk has room and that the folder is the daemon user's; it is tried again each minute.",
+    ),
+    Event(
         "process.uncaught",
         "Uncaught exception",
         "A bug, or something that nobody foresaw, ended the process.",
