@@ -26,6 +26,7 @@ from pipelined.supervisor.child import die_with_parent
 from pipelined.supervisor.listener import Listener
 from pipelined.supervisor.loop import Supervisor, WorkerSpec
 from pipelined.supervisor.preload import preload
+from pipelined.supervisor.signals import harmless
 from pipelined.supervisor.store import COUNTERS, Store
 
 __all__ = ["run"]
@@ -91,6 +92,7 @@ def _local_stack(settings: Settings, directory: Path) -> Iterator[Settings]:
 
 
 def _serve(settings: Settings, workers: tuple[str, ...]) -> int:
+    harmless()
     store = Store()
     config = settings()
     log_as_parent(config)

@@ -17,6 +17,7 @@ from pipelined.config.tree import Config
 from pipelined.errors import ExitCode, PipelinedError
 from pipelined.logs.following import Following
 from pipelined.stats.slots import SharedStats
+from pipelined.supervisor.signals import harmless
 
 __all__ = ["BLOCKED", "Entry", "die_with_parent", "live", "settle"]
 
@@ -109,6 +110,7 @@ def settle(worker: str, index: int, parent: int, death_pipe: int) -> None:
         # Ctrl-C and a closed terminal are the supervisor's business, which then sends SIGTERM.
         signal.signal(ignored, signal.SIG_IGN)
     faulthandler.enable(2, all_threads=True)
+    harmless()
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

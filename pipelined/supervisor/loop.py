@@ -172,10 +172,15 @@ class Supervisor:
         assert self._signals is not None
         for number in self._signals.received():
             self._events.add(Event.SIGNAL, number.name)
-            if number is signal.SIGHUP:
-                self._reload()
-            else:
-                self._on_stop_signal(number)
+            match number:
+                case signal.SIGHUP:
+                    self._reload()
+                case signal.SIGINT | signal.SIGTERM:
+                    self._on_stop_signal(number)
+                case signal.SIGQUIT:
+                    log.info("SIGQUIT: the supervisor wrote its stacks, and goes on")
+                case _:
+                    log.warning("%s means nothing to this daemon, it goes on", number.name)
 
     def _reload(self) -> None:
         try:

@@ -150,6 +150,16 @@ def configured() -> tree.Config:
 SETTINGS = ("start_s", "hang_s", "drain_s", "memory_mb")
 
 
+def ready() -> None:
+    tell("daemon", 0, "ready")
+    if "blocks" in ORDER:
+        block_the_loop()
+
+
+def block_the_loop() -> None:
+    time.sleep(600)
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     preload(ORDER.get("modules", ()))
@@ -165,7 +175,7 @@ def main() -> int:
         specs,
         entry,
         stats=stats,
-        on_ready=lambda: tell("daemon", 0, "ready"),
+        on_ready=ready,
         revision=Reread(),
     )
     try:

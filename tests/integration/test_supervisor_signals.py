@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -166,6 +167,75 @@ def test_a_signal_right_after_the_fork_is_not_lost(daemon: Callable[..., Daemon]
     stopped = {"STOPPED"}
     until(lambda: {worker["state"] for worker in run.status()["workers"]} == stopped)
     assert {worker["last_exit"] for worker in run.status()["workers"]} == {"exit 0: done"}
+
+
+def test_quit_shows_where_the_parent_is_and_it_goes_on(daemon: Callable[..., Daemon]) -> None:
+    run = daemon(FLOW).start()
+    pids = run.pids()
+    for times in (1, 2):
+        run.signal(signal.SIGQUIT)
+        told = "SIGQUIT: the supervisor wrote its stacks, and goes on"
+        until(lambda times=times, told=told: run.log().count(told) == times)
+        assert run.log().count("most recent call first") == times, (
+            "each of its one thread, and of nobody else"
+        )
+        assert len(re.findall(r'loop\.py", line \d+ in run\n', run.log())) == times
+    assert {worker["state"] for worker in run.status()["workers"]} == {"RUNNING"}
+    assert run.pids() == pids
+    assert count("task", run.pid) == 1
+    assert run.stop() == 0
+
+
+def test_quit_shows_where_a_parent_hangs(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"sink": {}}, blocks=True).start()
+    run.signal(signal.SIGQUIT)
+    until(lambda: "in block_the_loop\n" in run.log(), "it is not for the loop to see to that")
+    assert "goes on" not in run.log()
+
+
+def test_quit_shows_where_a_worker_hangs_in_each_thread_and_does_not_end_it(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"source": {"hangs": True, "hang_s": 600, "drain_s": 0.2}, "sink": {}}).start()
+    pid = run.worker("source")["pid"]
+    for times in (1, 2):
+        os.kill(pid, signal.SIGQUIT)
+        for function in ("hang_in_this_function", "wait_in_another_thread"):
+            until(lambda times=times, line=f"in {function}\n": run.log().count(line) == times)
+    assert run.worker("source")["pid"] == pid
+    assert run.stop() == 124, "told to stop it is killed in the end"
+
+
+def test_a_signal_that_means_nothing_ends_nobody(daemon: Callable[..., Daemon]) -> None:
+    run = daemon(FLOW).start()
+    pids = run.pids()
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        run.signal(number)
+        until(lambda number=number: f"{number.name} means nothing to this daemon, it goes on" in run.log())
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
+        for pid in pids:
+            os.kill(pid, number)
+    run.signal(signal.SIGPIPE)
+    for times, pid in enumerate(pids, 1):
+        os.kill(pid, signal.SIGQUIT)
+        until(lambda times=times: run.log().count(" in entry\n") == times, "they took all of them")
+    assert {worker["state"] for worker in run.status()["workers"]} == {"RUNNING"}
+    assert run.pids() == pids
+    assert run.stop() == 0
+
+
+def test_quit_and_the_like_while_types_still_start_or_stop_end_nobody(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"source": {"drains": 0.5}, "stage": {"waits": 0.5}, "sink": {}}).start(until_ready=False)
+    run.wait_for("stage", "start")
+    for number in (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        run.signal(number)
+    run.wait_for("daemon", "ready")
+    run.signal(signal.SIGTERM)
+    run.wait_for("source", "stop")
+    for number in (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        run.signal(number)
+    assert run.end() == 0
+    assert [event["worker"] for event in run.events(what="end")] == ["source", "stage", "sink"]
 
 
 def count(what: str, pid: int) -> int:

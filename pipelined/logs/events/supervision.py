@@ -62,6 +62,18 @@ EVENTS = (
         "Send it again when `pipelinectl status` says running; or use `pipelinectl reload`, which tells.",
     ),
     Event(
+        "daemon.stacks",
+        "SIGQUIT: the supervisor wrote its stacks, and goes on",
+        "Somebody wants to see what it is doing. They stand before this line, in its error output, which is "
+        "where the log goes. A worker writes its own, when it is sent SIGQUIT itself.",
+    ),
+    Event(
+        "daemon.meaningless_signal",
+        "%s means nothing to this daemon, it goes on",
+        "SIGUSR1 or SIGUSR2 came, which some programs take for `reopen the logs`. There are none to reopen.",
+        "Have whoever sends it stop. HUP reloads, QUIT shows the stacks, TERM stops.",
+    ),
+    Event(
         "worker.state",
         "worker %s/%d is %s%s",
         "A worker changed its state; the field `state` has it, `reason` says why. RUNNING and STOPPED "
