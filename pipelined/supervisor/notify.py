@@ -174,12 +174,14 @@ class Notify:
         return f"{_name(worker)}: {worker.reason}{again}"
 
     def _is_paused(self, worker: Worker) -> bool:
-        child = self._stats.slot(worker.type, worker.index).child
-        return worker.state is WorkerState.RUNNING and child.gauge(registry.PAUSED) > 0
+        slot = self._stats.slot(worker.type, worker.index)
+        paused = slot.parent.paused or slot.child.gauge(registry.PAUSED) > 0
+        return paused and worker.state is WorkerState.RUNNING
 
     def _pause(self, worker: Worker) -> str:
-        says = self._stats.slot(worker.type, worker.index).child.says
-        return f"{_name(worker)}: {says}" if says else _name(worker)
+        slot = self._stats.slot(worker.type, worker.index)
+        why = "by an operator" if slot.parent.paused else slot.child.says
+        return f"{_name(worker)}: {why}" if why else _name(worker)
 
     def _judged(self, now: float, specs: Sequence[WorkerSpec], workers: Sequence[Worker]) -> bool:
         """Whether every worker that hangs was found hung: then it is not RUNNING any more, but killed."""

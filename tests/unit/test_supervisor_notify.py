@@ -137,6 +137,25 @@ def test_the_status_names_who_is_paused_and_what_it_says(systemd: Systemd) -> No
     assert line in systemd.follow("running")
 
 
+def test_the_status_names_who_an_operator_paused_whatever_else_keeps_it(systemd: Systemd) -> None:
+    upload, download = (systemd.stats.slot(worker, 0) for worker in ("upload", "download"))
+    upload.parent.pause(True)
+    line = "STATUS=running: 3 workers, 1 paused (upload/0: by an operator)"
+    assert line in systemd.follow("running")
+    for slot in (upload, download):
+        slot.child.set(registry.PAUSED, 1)
+        slot.child.say("the disk is full")
+    line = "STATUS=running: 3 workers, 2 paused (download/0: the disk is full; upload/0: by an operator)"
+    assert line in systemd.follow("running")
+    systemd.set(systemd.workers[2], WorkerState.STARTING)
+    assert "1 paused (download/0: the disk is full)" in systemd.follow("degraded")[0]
+    systemd.set(systemd.workers[2], WorkerState.RUNNING)
+    for slot in (upload, download):
+        slot.child.set(registry.PAUSED, 0)
+    upload.parent.pause(False)
+    assert "STATUS=running: 3 workers" in systemd.follow("running")
+
+
 def test_of_many_in_the_same_state_three_are_named(systemd: Systemd) -> None:
     many = [cast(Supervised, Stand("download", 0, WorkerState.STARTING)) for _ in range(5)]
     systemd.workers = many
