@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from pipelined.cli import options
 from pipelined.cli.commandline import CommandLine
 from pipelined.cli.completion import worker_types
-from pipelined.cli.durations import duration
 from pipelined.cli.headline import name
 from pipelined.cli.known import known_type
 from pipelined.cli.reach import request
@@ -32,14 +32,6 @@ __all__ = ["running_timeout", "start", "start_daemon", "stop", "stop_daemon"]
 _POLL_S = 0.05
 _TAIL_LINES = 20
 
-_timeout = click.option(
-    "--timeout",
-    type=duration,
-    metavar="TIME",
-    help="How long to wait until it is done, such as 30s or 2m; 0: not at all. Without it: as long as the "
-    "configuration allows.",
-)
-
 
 @click.command()
 @click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
@@ -48,7 +40,7 @@ _timeout = click.option(
     is_flag=True,
     help="This host goes out of service: other hosts take its partitions over at once.",
 )
-@_timeout
+@options.timeout
 @click.pass_obj
 def stop(settings: Settings, worker_type: str | None, leave: bool, timeout: float | None) -> int:
     """Stop the daemon, or the workers of one TYPE: they finish what is in hand first.
@@ -94,7 +86,7 @@ def stop_daemon(config: Config, timeout: float | None, *, leave: bool = False) -
 
 @click.command()
 @click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
-@_timeout
+@options.timeout
 @click.pass_obj
 def start(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
     """Start the daemon, or the workers of one TYPE, also after it was given up.

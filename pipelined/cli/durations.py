@@ -7,22 +7,29 @@ import re
 
 import click
 
-__all__ = ["duration", "short"]
+__all__ = ["duration", "length", "short"]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|d)"
 
 
+def length(text: str) -> float | None:
+    """The seconds of ``30s``, ``2m``, ``1h30m``, ``500ms`` or ``3d``; None where it is nothing like that."""
+    given = text.strip().lower()
+    if not re.fullmatch(f"(?:{_PART})+", given):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, given))
+
+
 def duration(text: str) -> float:
-    """A length of time in seconds, from ``30s``, ``2m``, ``1h30m``, ``500ms``, or a number of seconds.
+    """A length of time in seconds: a :func:`length`, or a number of seconds.
 
     The ``type`` of an option; click's own error where it is no length of time.
     """
-    given = text.strip().lower()
-    if re.fullmatch(f"(?:{_PART})+", given):
-        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, given))
+    if (seconds := length(text)) is not None:
+        return seconds
     try:
-        value = float(given)
+        value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < math.inf:
@@ -30,9 +37,9 @@ def duration(text: str) -> float:
     return value
 
 
-def short(length: float) -> str:
+def short(seconds: float) -> str:
     """A length of time by its two largest units: ``12s``, ``3m12s``, ``5h04m``, ``3d07h``."""
-    whole = max(0, int(length))
+    whole = max(0, int(seconds))
     for unit, below, size in (("d", "h", 86400), ("h", "m", 3600), ("m", "s", 60)):
         if whole >= size:
             return f"{whole // size}{unit}{whole % size // int(_UNITS[below]):02d}{below}"

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from pipelined.cli import options
 from pipelined.cli.completion import worker_types
 from pipelined.cli.known import known_type
-from pipelined.cli.moments import moment
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
 from pipelined.errors import UnavailableError
@@ -27,20 +27,10 @@ _POLL_S = 0.25
 
 @click.command()
 @click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
-@click.option(
-    "--lines",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="The last N. Without it: 50, or with --since all.",
-)
-@click.option(
-    "--since",
-    type=moment,
-    metavar="WHEN",
-    help="Those since a time (2026-11-24T09:30, UTC unless it says otherwise) or for so long (10m, 2h, 3d).",
-)
-@click.option("--follow", "-f", is_flag=True, help="Go on with those that come, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object a line.")
+@options.since
+@options.lines
+@options.follow
+@options.as_json_lines
 @click.pass_obj
 def events(
     settings: Settings,
@@ -55,7 +45,8 @@ def events(
     With TYPE: what concerns these workers. It is read from `events.jsonl` in the state folder, which
     outlives the daemon, and from the daemon itself, where one answers. Times are UTC.
 
-    Exit code 0, also where there is nothing to show; 69 where neither can be read.
+    Exit code 0, also where there is nothing to show and after Ctrl-C with --follow; 69 where neither can be
+    read.
 
     \b
     Example:
@@ -69,15 +60,16 @@ def events(
     last = shown[-1]["number"] if shown else 0
     if since is not None:
         shown = [told for told in shown if told["number"] >= since * 1e6]
-    count = lines if lines is not None else 50 if since is None else len(shown)
-    for told in shown[len(shown) - min(count, len(shown)) :]:
-        _show(told, as_json)
-    while follow:
-        time.sleep(_POLL_S)
-        for told in _newer(config, last):
-            last = told["number"]
-            if _concerns(told, worker_type):
-                _show(told, as_json)
+    count = options.amount(lines, since)
+    with options.ended_by_ctrl_c(follows=follow):
+        for told in shown if count is None else shown[max(0, len(shown) - count) :]:
+            _show(told, as_json)
+        while follow:
+            time.sleep(_POLL_S)
+            for told in _newer(config, last):
+                last = told["number"]
+                if _concerns(told, worker_type):
+                    _show(told, as_json)
 
 
 def _known(config: Config) -> list[dict[str, Any]]:

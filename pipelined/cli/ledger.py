@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from pipelined.cli.durations import duration
 from pipelined.cli.settings import Settings
 from pipelined.errors import ExitCode, UsageError
 
@@ -19,10 +20,10 @@ __all__ = ["ledger", "write_json"]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="Let the pipeline come to rest first, at most so long.",
+    type=duration,
+    default="0",
+    metavar="TIME",
+    help="Let the pipeline come to rest first, at most so long, such as 30s or 5m.",
 )
 @click.option(
     "--output",
@@ -45,7 +46,7 @@ def ledger(settings: Settings, as_json: bool, wait: float, output: Path | None, 
 
     \b
     Example:
-      pipelinectl ledger --wait 300
+      pipelinectl ledger --wait 5m
       pipelinectl ledger --json --output ledger.json
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     from pipelined.ledger import judge

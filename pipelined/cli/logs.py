@@ -12,9 +12,9 @@ from pathlib import Path
 
 import click
 
+from pipelined.cli import options
 from pipelined.cli.completion import worker_types
 from pipelined.cli.known import known_type
-from pipelined.cli.moments import moment
 from pipelined.cli.settings import Settings
 from pipelined.cli.status import coloured
 from pipelined.cli.units import installed_for
@@ -27,8 +27,6 @@ from pipelined.supervisor.levels import LEVELS, SUPERVISOR
 
 __all__ = ["logs"]
 
-_LINES = 50
-
 
 @click.command()
 @click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
@@ -36,20 +34,10 @@ _LINES = 50
     "--level", type=click.Choice(LEVELS, case_sensitive=False), help="Only what is as severe, or more so."
 )
 @click.option("--trace", metavar="ID", default="", help="Only what belongs to this event.")
-@click.option(
-    "--since",
-    type=moment,
-    metavar="WHEN",
-    help="Since a time (2026-11-24T09:30, UTC unless it says otherwise) or for so long (10m, 2h, 3d).",
-)
-@click.option(
-    "--lines",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help=f"The last N. Without it: {_LINES}, or with --since all.",
-)
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object a line.")
+@options.since
+@options.lines
+@options.follow
+@options.as_json_lines
 @click.pass_obj
 def logs(
     settings: Settings,
@@ -79,18 +67,15 @@ def logs(
     config = settings.whereabouts()
     severe = logging.getLevelNamesMapping()[level.upper()] if level else 0
     wanted = Wanted(worker_type or "", severe, trace, since or 0.0)
-    count = lines if lines is not None else _LINES if since is None else None
+    count = options.amount(lines, since)
     service = installed_for(settings.file)
     if service is not None and shutil.which("journalctl") is not None:
         click.echo(f"from the journal of {service}", err=True)
         entries = _of_journal(_journalctl(service, wanted, count, config, follow=follow))
     else:
         entries = _of_file(log_file(config), wanted, count, follow=follow)
-    try:
+    with options.ended_by_ctrl_c(follows=follow):
         _show(entries, as_json=as_json)
-    except KeyboardInterrupt:
-        if not follow:
-            raise
     return int(ExitCode.OK)
 
 

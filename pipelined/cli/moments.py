@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import UTC, datetime
 
 import click
 
-__all__ = ["moment"]
+from pipelined.cli.durations import length
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+__all__ = ["moment"]
 
 
 def moment(text: str) -> float:
-    """``90s``, ``10m``, ``2h``, ``3d`` (ago), or an ISO 8601 time, in UTC unless it says otherwise.
+    """``10m``, ``1h30m``, ``3d`` (so long ago), or an ISO 8601 time, in UTC unless it says otherwise.
 
     The type of a click option; the value is in epoch seconds. Raises click's error where it is no moment.
     """
-    if ago := _AGO.fullmatch(text.strip()):
-        return time.time() - float(ago[1]) * _UNITS[ago[2]]
+    if (ago := length(text)) is not None:
+        return time.time() - ago
     try:
         when = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipelined.cli import options
 from pipelined.cli.completion import worker_types
 from pipelined.cli.known import known_type
 from pipelined.cli.reach import request
@@ -24,16 +25,9 @@ _CHECK_S = 40.0
 
 _REFUSED = "refused: the daemon goes on with what it had"
 
-_timeout = click.option(
-    "--timeout",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="How long to wait until it is over; 0: not at all. Without it: as long as the daemon takes.",
-)
-
 
 @click.command()
-@_timeout
+@options.timeout
 @click.pass_obj
 def reload(settings: Settings, timeout: float | None) -> int:
     """Have the daemon read its configuration again, as SIGHUP does, and wait for the outcome.
@@ -59,7 +53,7 @@ def reload(settings: Settings, timeout: float | None) -> int:
 
 @click.command()
 @click.argument("worker_type", metavar="[TYPE]", required=False, shell_complete=worker_types)
-@_timeout
+@options.timeout
 @click.pass_obj
 def restart(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
     """Restart the workers of TYPE, one after the other: each drains, and is ready before the next.
@@ -87,7 +81,7 @@ def restart(settings: Settings, worker_type: str | None, timeout: float | None) 
 @click.command()
 @click.argument("worker_type", metavar="TYPE", shell_complete=worker_types)
 @click.argument("processes", type=click.IntRange(min=0), metavar="N")
-@_timeout
+@options.timeout
 @click.pass_obj
 def scale(settings: Settings, worker_type: str, processes: int, timeout: float | None) -> int:
     """Run N processes of TYPE, until the next reload or start: the configuration then decides again.

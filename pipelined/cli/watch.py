@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from pipelined.cli.durations import short
+from pipelined.cli.options import ended_by_ctrl_c
 from pipelined.cli.table import WIDE, lines, wrapped
 from pipelined.errors import ExitCode, UnavailableError
 
@@ -36,7 +36,7 @@ _LEAST_S = 0.1
 def as_json(look: Look, every: float, *, colour: bool) -> int:
     """One JSON object a line for each look, until Ctrl-C; that nobody answers is told on stderr."""
     del colour
-    with contextlib.suppress(KeyboardInterrupt):
+    with ended_by_ctrl_c():
         while True:
             began = time.monotonic()
             try:
@@ -50,7 +50,7 @@ def as_json(look: Look, every: float, *, colour: bool) -> int:
 def as_text(look: Look, every: float, *, colour: bool) -> int:
     """The sentence and the table for each look, until Ctrl-C; also across a restart of the daemon."""
     view = _View(look)
-    with contextlib.suppress(KeyboardInterrupt):
+    with ended_by_ctrl_c():
         if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
             while True:
                 began = time.monotonic()

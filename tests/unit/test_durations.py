@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from pipelined.cli.durations import duration, short
+from pipelined.cli.durations import duration, length, short
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,12 @@ from pipelined.cli.durations import duration, short
 )
 def test_a_length_of_time_is_read(text: str, length: float) -> None:
     assert duration(text) == pytest.approx(length)
+
+
+@pytest.mark.parametrize("text", ["30", "1.5", "", "2026-11-24"])
+def test_a_length_has_its_unit(text: str) -> None:
+    assert length(text) is None
+    assert length("1m30s") == 90.0
 
 
 @pytest.mark.parametrize("text", ["", "soon", "3x", "-1", "-5s", "nan", "inf", "1 h 2"])

@@ -8,7 +8,9 @@ import pytest
 from pipelined.cli.moments import moment
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("1.5d", 129600)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("1.5d", 129600)]
+)
 def test_a_length_of_time_is_so_long_ago(text: str, seconds: float) -> None:
     assert moment(text) == pytest.approx(time.time() - seconds, abs=5)
 
