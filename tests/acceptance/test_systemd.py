@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 import time
 import urllib.error
@@ -118,6 +119,14 @@ def test_each_line_of_the_journal_has_its_priority_and_its_worker(service: Insta
     until(warnings, "the journal has the warning")
     assert "killed by SIGKILL" in warnings()[0]
     assert machine.journal(invocation, "PRIORITY=6", f"_PID={service.main_pid()}")
+    service.kill("USR1", service.main_pid())
+    service.kill("QUIT", service.main_pid())
+
+    def told() -> str:
+        return "\n".join(str(line["MESSAGE"]) for line in machine.journal(invocation))
+
+    until(lambda: "the supervisor wrote its stacks, and goes on" in told(), "it says so, and goes on")
+    assert re.search(r'loop\.py", line \d+ in run$', told(), re.MULTILINE), "and they are there"
     assert machine.journal(invocation, "PRIORITY=2") == []
 
 
