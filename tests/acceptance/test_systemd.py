@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import re
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 from service_host import CTL, Installation, put
@@ -174,107 +169,6 @@ def test_a_parent_that_stands_still_is_ended_by_the_watchdog_and_started_again(s
     assert any("in run" in line and "loop.py" in line for line in said)
     alive = service.machine.journal("-u", "pipelined", "--grep=is RUNNING", f"_PID={service.main_pid()}")
     until(lambda: alive or service.workers(), "its workers run again")
-
-
-class Scraping:
-    """A Prometheus that asks again and again, and what came of it."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.answered = self.refused = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(150)
-
-    def counters(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=120) as answer:
-            lines = answer.read().decode().splitlines()
-        series = (line.rpartition(" ") for line in lines if line[0] != "#")
-        return {name: float(value) for name, _, value in series if "_total" in name or "_bucket" in name}
-
-    def until_answered(self) -> None:
-        """Wait for an answer to a request that is made from now on, or is waiting."""
-        answered = self.answered
-        until(lambda: self.answered > answered, "it is answered")
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            try:
-                self.counters()
-                self.answered += 1
-            except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-                # An answer may be cut off by a kill; that nobody listens must not happen.
-                self.refused += isinstance(getattr(error, "reason", error), ConnectionRefusedError)
-
-
-def test_counters_go_on_and_no_scrape_is_refused_over_restarts_and_kills(service: Installation) -> None:
-    service.install()
-    lines = len(service.machine.journal("-u", "pipelined", "-b"))
-    service.systemctl("start")
-    service.load(service.flow.day(30, seed=8).lines())
-    assert service.balance()["balanced"]
-    read = 'pipelined_records_in_total{index="0",worker="event-ingester"}'
-    starts = 'pipelined_worker_starts_total{index="0",worker="event-ingester"}'
-    with Scraping(service.workers()["endpoint/0"]["published"]) as scraping:
-        assert scraping.counters()[read] == 30
-        for number, end in enumerate(("restart", "KILL", "ABRT"), 2):
-            before, parent = scraping.counters(), service.main_pid()
-            if end == "restart":
-                service.systemctl("restart")
-            else:
-                service.kill(end, parent)
-            until(lambda old=parent: service.main_pid() not in {0, old}, f"there is another after {end}")
-            service.until(ActiveState="active", SubState="running")
-            after = scraping.counters()
-            assert after[read] == 30
-            assert after[starts] == number
-            assert {name for name, value in before.items() if after[name] < value} == set()
-            assert service.show("NFileDescriptorStore") == "2"
-            workers = service.workers()
-            assert workers["endpoint/0"]["published"] == scraping.port
-            assert workers["event-ingester/0"]["last_exit"] is None, "it is the first of this daemon"
-        scraping.until_answered()
-        assert scraping.refused == 0
-        service.configure({"supervisor.max_processes": 7})
-        service.systemctl("restart")
-        assert scraping.counters()[read] == 0, "there is no room for the same in the old memory"
-    assert scraping.refused == 0
-    said = [str(line["MESSAGE"]) for line in service.machine.journal("-u", "pipelined", "-b")][lines:]
-    assert said.count("the counters of the daemon before go on") == 3
-    assert len([line for line in said if line.startswith("the counters begin at zero")]) == 1
-    assert len([line for line in said if "goes on listening on 127.0.0.1" in line]) == 4
-    assert service.show("NFileDescriptorStore") == "2", "the new memory instead of the old one"
-    service.systemctl("stop")
-    assert service.show("NFileDescriptorStore") == "0"
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        scraping.counters()
-
-
-def test_a_crash_of_the_endpoint_does_not_close_its_port(service: Installation) -> None:
-    service.install()
-    service.systemctl("start")
-    endpoint = service.workers()["endpoint/0"]
-    with Scraping(endpoint["published"]) as scraping:
-        for _ in range(2):
-            victim = service.workers()["endpoint/0"]["pid"]
-            service.kill("KILL", victim)
-            until(lambda old=victim: service.workers()["endpoint/0"]["pid"] not in {old, None}, "it is back")
-            scraping.until_answered()
-        assert service.workers()["endpoint/0"]["published"] == scraping.port
-    assert scraping.refused == 0
-    service.ctl("stop", "endpoint")
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        scraping.counters()
-    service.ctl("start", "endpoint")
-    service.until_status(lambda line: line.startswith("running: "), "it runs again")
-    assert service.workers()["endpoint/0"]["published"]
 
 
 def test_a_reload_restarts_what_it_concerns_and_refuses_what_is_wrong(service: Installation) -> None:
