@@ -14,7 +14,7 @@ from pipelined.stats.slots import SharedStats
 from pipelined.supervisor.loop import Supervisor, WorkerSpec
 from pipelined.supervisor.preload import preload
 
-FOLDER = Path(sys.argv[1])
+FOLDER = Path(sys.argv[-1])
 WORKERS = 8
 
 
