@@ -58,12 +58,8 @@ class _Line:
     def mend(self) -> None:
         """A predecessor may have died while it wrote: half a line is none, and the next can be read."""
         if self._number[0] % 2:
-            self.clear()
-
-    def clear(self) -> None:
-        """There is no line."""
-        self._bytes[:] = bytes(len(self._bytes))
-        self._number[0] += self._number[0] % 2
+            self._bytes[:] = bytes(len(self._bytes))
+            self._number[0] += 1
 
     def write(self, text: str) -> None:
         size = len(self._bytes)
@@ -99,8 +95,9 @@ class Child:
         words[5] = words[3] = 0
         self.hold(())
         self._error.mend()
+        self._text.mend()
         self._said = ""
-        self._text.clear()
+        self._text.write("")
 
     def forget(self) -> None:
         """There is no process of this daemon here yet."""
