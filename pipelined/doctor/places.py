@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from pipelined.config import Config
 from pipelined.doctor.finding import Finding, Outcome, failed, fine, warned
 from pipelined.errors import DependencyError
+
+if TYPE_CHECKING:
+    from pipelined.lake.table import TableSource
 
 __all__ = ["folders", "store", "tables"]
 
@@ -72,7 +75,7 @@ def store(config: Config) -> Iterator[Finding]:
 
 
 def tables(config: Config) -> Iterator[Finding]:
-    """Each table: that it opens, that its columns fit, and that its place can be written to."""
+    """Each table: that its place can be written to, that it opens, and that its columns fit."""
     from pipelined.lake.faults import classified
     from pipelined.lake.schemas import TABLES
     from pipelined.lake.tables import source
@@ -83,6 +86,10 @@ def tables(config: Config) -> Iterator[Finding]:
     for spec in TABLES:
         table, name = source(config, spec), spec.name(config.domain)
         with classified(table.url):
+            if root is None and (finding := _object_store(table)):
+                # Container and rights are those of the other tables, too.
+                yield finding
+                return
             if not table.exists():
                 yield fine(f"{name}: not there yet; the first start makes it")
                 continue
@@ -91,12 +98,28 @@ def tables(config: Config) -> Iterator[Finding]:
                 for problem in problems:
                     yield failed(f"{name}: {problem}", "alter the table, or move it away: it is made anew")
                 continue
-            if root is None:
-                table.files().probe()
-            elif (finding := _folder("tables.url", root / name / "_delta_log")).outcome is Outcome.FAIL:
+            if (
+                root
+                and (finding := _folder("tables.url", root / name / "_delta_log")).outcome is Outcome.FAIL
+            ):
                 yield finding
                 continue
         yield fine(f"{name}: version {opened.version()}, its columns fit, and it can be written to")
+
+
+def _object_store(table: TableSource) -> Finding | None:
+    """What keeps us from writing to a table's place in an object store, there or not; None for nothing."""
+    from obstore.exceptions import PermissionDeniedError
+
+    try:
+        table.files().probe()
+    except FileNotFoundError:
+        text = f"there is no container for {table.url}"
+        return failed(text, "make the container, or set tables.url to one that is there")
+    except PermissionDeniedError:
+        text = f"the store knows us, and we may not write to {table.url}, read and delete there"
+        return failed(text, "give the identity of tables.auth these rights")
+    return None
 
 
 def _local(url: str) -> Path | None:

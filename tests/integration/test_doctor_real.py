@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import pickle
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from examined import found
 
-import pipelined
 from eventhouse_table import Table, events
 from flow import pipelinectl_command
 from hubs import Hub, event
@@ -33,37 +30,6 @@ from pipelined.local.kafka import SASL_USER, Cluster
 from processes import gone
 from realparts import local_kafka_missing, require
 from waiting import until
-
-ROOT = Path(pipelined.__file__).parents[1]
-
-
-PROGRAM = """
-import pickle, sys
-from pipelined.doctor.checks import CHECKS
-from pipelined.doctor.examination import examine
-config, names = pickle.load(sys.stdin.buffer)
-found = list(examine(config, [check for check in CHECKS if check.name in names]))
-pickle.dump(found, sys.stdout.buffer)
-"""
-
-
-def found(config: Config, *names: str) -> dict[str, list[Finding]]:
-    """What the checks of these names find.
-
-    In a process that has used none of the clients before, as the command has not: the checks are forked.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        input=pickle.dumps((config, names)),
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    told: dict[str, list[Finding]] = {name: [] for name in names}
-    for name, finding in pickle.loads(done.stdout):
-        told[name].append(finding)
-    return told
 
 
 def outcomes(findings: list[Finding]) -> set[Outcome]:

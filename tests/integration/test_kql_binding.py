@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,41 +11,17 @@ import pytest
 from eventhouse_queries import NAMED, NAMED_TYPES, texts
 
 import kustoqueries as kql
+import npmparts
 import realparts
 from pipelined.config.sources import Eventhouse
-from pipelined.local.jars import cache_folder, locked
 
 FILES = Path(__file__).with_name("kqlparser")
-INSTALL_SECONDS = 180
 BIND_SECONDS = 120
-
-
-def installed() -> tuple[Path, str | None]:
-    """The folder with the parser of the lock file, fetched once; and why it cannot be had, or None."""
-    lock = FILES / "package-lock.json"
-    folder = cache_folder() / f"kqlparser-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    npm = shutil.which("npm")
-    if not shutil.which("node") or not npm:
-        return folder, "node and npm are not installed"
-    folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "installed"
-    with locked(folder / ".lock"):
-        if not done.exists():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(FILES / name, folder)
-            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            tried = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
-            )
-            if tried.returncode:
-                return folder, f"npm could not install it: {tried.stderr[-500:]}"
-            done.touch()
-    return folder, None
 
 
 @pytest.fixture(scope="module")
 def parser() -> Path:
-    folder, missing = installed()
+    folder, missing = npmparts.installed(FILES)
     realparts.require("Microsoft's KQL parser", missing)
     return folder
 
