@@ -8,8 +8,8 @@ __all__ = ["CHANGES", "Parent", "WorkerState"]
 
 #: The word of the header that counts how often a place was taken or given up.
 CHANGES = 4
-#: The words of the page that go on with the next supervisor; those before them do not.
-_STARTS, _RESTARTS = 14, 15
+#: The words of the restarts in all, and of those before this supervisor; they go on, the others do not.
+_RESTARTS, _EARLIER = 2, 14
 #: The word that tells whether there is a worker, with what it says while there is, and where there was one.
 _PLACE = 7
 _TAKEN, _LEFT = 1, 2
@@ -35,15 +35,11 @@ class Parent:
         self._floats = page.cast("d")
         self._header = header
 
-    def inherit(self, starts: int) -> None:
-        """The supervisor is a new one: what the one before knew and wanted is over, but its totals go on.
-
-        ``starts`` is how many processes it had here.
-        """
-        self._words[_STARTS] += starts
-        self._words[_RESTARTS] += self.restarts
-        for word in range(_STARTS):
-            if word != _PLACE:
+    def inherit(self) -> None:
+        """The supervisor is a new one: what the one before knew and wanted is over, but its total goes on."""
+        self._words[_EARLIER] = self._words[_RESTARTS]
+        for word in range(_EARLIER):
+            if word not in {_RESTARTS, _PLACE}:
                 self._words[word] = 0
 
     def occupy(self) -> None:
@@ -54,6 +50,7 @@ class Parent:
     def vacate(self) -> None:
         """There is none any more, nor an operator's wish for it."""
         self.pause(False)
+        self._words[_EARLIER] = self._words[_RESTARTS]
         self._words[_PLACE] = _LEFT
         self._header[CHANGES] += 1
 
@@ -103,7 +100,7 @@ class Parent:
         """Tell the state; ``last_exit`` is an exit code, or minus the signal; times are epoch seconds."""
         self._words[0] = state
         self._words[1] = pid
-        self._words[2] = restarts
+        self._words[_RESTARTS] = self._words[_EARLIER] + restarts
         self._words[3] = last_exit & 0xFFFF
         self._floats[4] = since
         self._floats[5] = next_try
@@ -141,18 +138,13 @@ class Parent:
 
     @property
     def restarts(self) -> int:
-        """How often it was restarted after a crash, by this supervisor."""
-        return self._words[2]
+        """How often it was restarted after a crash, by this supervisor, since there is one."""
+        return self._words[_RESTARTS] - self._words[_EARLIER]
 
     @property
     def all_restarts(self) -> int:
-        """How often in all, also by those before it whose counters go on."""
-        return self._words[_RESTARTS] + self.restarts
-
-    @property
-    def earlier_starts(self) -> int:
-        """How many processes the supervisors before this one had here."""
-        return self._words[_STARTS]
+        """How often one of this place was, also by those before it whose counters go on."""
+        return self._words[_RESTARTS]
 
     @property
     def last_exit(self) -> int:

@@ -67,7 +67,7 @@ class SlotCollector(Collector):
             for each in WorkerState:
                 states.add_metric([*who, each.name], float(each is state))
             restarts.add_metric(who, slot.parent.all_restarts)
-            starts.add_metric(who, slot.parent.earlier_starts + slot.child.generation)
+            starts.add_metric(who, slot.child.starts)
             running = state in {WorkerState.STARTING, WorkerState.RUNNING, WorkerState.STOPPING}
             ready.add_metric(who, float(running and slot.child.is_ready))
             heartbeat.add_metric(who, (now - slot.child.heartbeat_ns) / 1e9 if running else 0.0)

@@ -101,10 +101,10 @@ class Child:
 
     def forget(self) -> None:
         """There is no process of this daemon here yet."""
+        words = self._words
         self._wipe()
-        for word in range(3):
-            self._words[word] = 0
-        self._words[4] = 0
+        words[0] = words[2] = words[4] = 0
+        words[6] = words[1]
 
     def begin(self, pid: int) -> None:
         """A process takes the slot over: gauges start at zero, counters go on."""
@@ -176,6 +176,11 @@ class Child:
     @property
     def generation(self) -> int:
         """How many processes of this daemon have taken this slot so far."""
+        return self._words[1] - self._words[6]
+
+    @property
+    def starts(self) -> int:
+        """How many have in all, also of the daemons before it whose counters go on."""
         return self._words[1]
 
     @property
@@ -286,7 +291,7 @@ class SharedStats:
                 parent = Parent(page, self._header)
                 self._places[worker, index] = Slot(worker, index, child, parent)
                 if memory.goes_on and parent.used:
-                    parent.inherit(child.generation)
+                    parent.inherit()
                     child.forget()
                     parent.vacate()
                 if index < workers[worker]:

@@ -109,8 +109,45 @@ def test_totals_go_on_over_any_number_of_daemons(keeper: Keeper) -> None:
             state=WorkerState.RUNNING, pid=number, restarts=2, last_exit=0, since=1.0, next_try=0.0
         )
         assert slot.parent.all_restarts == 2 * number
-        assert slot.parent.earlier_starts + slot.child.generation == number
+        assert slot.child.starts == number
         assert (slot.parent.restarts, slot.child.generation) == (2, 1), "those of this daemon alone"
+
+
+def test_the_total_of_a_place_that_is_given_up_and_taken_again_does_not_fall_back() -> None:
+    stats = SharedStats(WORKERS, ROOM)
+    works(stats.slot("upload", 0))
+    parent = stats.slot("upload", 0).parent
+    parent.vacate()
+    parent.occupy()
+    parent.write(state=WorkerState.STARTING, pid=1, restarts=0, last_exit=0, since=1.0, next_try=0.0)
+    assert (parent.restarts, parent.all_restarts) == (0, 4)
+
+
+def test_a_daemon_killed_while_it_takes_over_costs_the_next_one_nothing(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = keeper.daemon()
+    for slot in first.slots:
+        works(slot)
+    before = values(first)
+    real = Child.forget
+    for killed_at in range(3):
+        left = killed_at
+
+        def forget(child: Child) -> None:
+            nonlocal left
+            if not left:
+                raise InterruptedError
+            left -= 1
+            real(child)
+
+        monkeypatch.setattr(Child, "forget", forget)
+        with pytest.raises(InterruptedError):
+            keeper.daemon()
+    monkeypatch.setattr(Child, "forget", real)
+    after = values(keeper.daemon())
+    totals = [name for name in before if "_total" in name or "_bucket" in name or "_sum" in name]
+    assert {name: after[name] for name in totals} == {name: before[name] for name in totals}
 
 
 def test_nothing_else_of_the_daemon_before_is_left(keeper: Keeper) -> None:
