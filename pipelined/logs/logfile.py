@@ -16,7 +16,7 @@ __all__ = ["LogFile"]
 _CHUNK = 1 << 20
 _POLL_S = 0.2
 #: Of those followed: whoever is late, or hangs, still writes to one that was put aside.
-_FOLLOWED = 3
+_FOLLOWED = 32
 
 
 class LogFile:

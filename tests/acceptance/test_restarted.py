@@ -51,8 +51,8 @@ def test_a_restarted_daemon_has_the_options_that_it_had_and_those_of_the_restart
     fresh = flow.ctl("restart", "upload")
     assert fresh.returncode == 69
     fresh = flow.ctl("restart")
-    assert (fresh.returncode, "it had" in fresh.stderr) == (0, False), fresh.stderr
+    assert (fresh.returncode, "started with" in fresh.stderr) == (0, False), fresh.stderr
     assert running(flow) == {}
     same = flow.ctl("restart")
-    assert (same.returncode, same.stderr) == (0, ""), "nothing differs, nothing is said"
+    assert (same.returncode, "started with" in same.stderr) == (0, False), "nothing differs"
     assert flow.ctl("stop").returncode == 0

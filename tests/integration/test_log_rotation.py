@@ -27,7 +27,7 @@ from pathlib import Path
 from pipelined.config.tree import Logs
 from pipelined.logs.setup import setup, tick
 
-settings = Logs(file_mb=0.04, files_kept=100, repeats=0, format="json")
+settings = Logs(file_mb=0.1, files_kept=100, repeats=0, format="json")
 setup(settings, worker="supervisor", index=0, file=Path(sys.argv[1]))
 log = logging.getLogger("pipelined.test")
 log.info("begun")
@@ -114,7 +114,7 @@ def test_no_line_is_lost_or_doubled_and_a_reader_that_follows_sees_them_all(tmp_
             process.kill()
             process.wait()
     parts = files(log)
-    assert len(parts) > 5, "it was put aside again and again"
+    assert len(parts) > 2, "it was put aside again and again"
     written = [line for part in parts for line in part.read_text().splitlines()]
     assert counted(written) == expected(hung=True)
     assert of_followers(shown) == expected(hung=False)
