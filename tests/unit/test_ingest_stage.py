@@ -1,109 +1,24 @@
+"""Which records the ingest stage takes for events, and what it makes of them."""
+
 from __future__ import annotations
 
-import datetime as dt
 import json
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
-from pipelined.config.tree import Urls
+from ingesting import NOW, SIGNED, Ingest, done, kinds, of, refused, task_of, tasks
 from pipelined.errors import BugError, PoisonError
-from pipelined.fetch.policy import UrlPolicy
 from pipelined.messages import attachments
-from pipelined.messages.task import DownloadTask, Result
+from pipelined.messages.task import DownloadTask
 from pipelined.stages import ingest as ingest_stage
-from pipelined.stages.contract import Done, Failed, Outcome, Output, Record, Stream
-from pipelined.stages.failures import Envelope
-from pipelined.stages.ingest import IngestStage
-from pipelined.stats import registry as metrics
-from pipelined.stats.slots import Child
-from records import ARRIVED, HOST, P0, P1, TRACE, event, headers_of, record, slot
-
-NOW = dt.datetime(2026, 1, 5, 15, 0, tzinfo=dt.UTC)
-SIGNED = "X-Amz-Date=20260105T142230Z&X-Amz-Expires=86400&X-Amz-Signature=abc"
-
-
-class Ingest:
-    """An ingest stage that owns both partitions, and what it is told to read back."""
-
-    def __init__(self, hours: float = 24.0) -> None:
-        self.admitted: dict[int, list[tuple[bytes, int]]] = {}
-        self.before: list[bytes] = []
-        self.brought_by = b"local"
-        self.stats: Child = slot()
-        self.stage = IngestStage(
-            domain="xact",
-            horizon_hours=hours,
-            largest=4194304,
-            policy=UrlPolicy(Urls()),
-            envelope=Envelope("event-ingester", "t.event-ingester", "h1"),
-            history=self._history,
-            stats=self.stats,
-            clock=NOW.timestamp,
-        )
-        self.stage.assigned([P0, P1])
-
-    def _history(self, numbers: Sequence[int]) -> Iterable[ingest_stage.Past]:
-        if self.before:
-            yield None, self.before, [ARRIVED] * len(self.before), [self.brought_by] * len(self.before)
-        for number in numbers:
-            found = self.admitted.get(number, [])
-            sources = [self.brought_by] * len(found)
-            yield number, [key for key, _ in found], [arrival for _, arrival in found], sources
-
-    def outcomes(self, *values: Any) -> list[Outcome]:
-        given = [v if isinstance(v, Record) else record(v, n) for n, v in enumerate(values)]
-        self.stage.submit(given)
-        assert self.stage.in_flight == len(given)
-        found = self.stage.poll(0)
-        assert [outcome.record for outcome in found] == given
-        return found
+from pipelined.stages.contract import Done, Failed, Output, Stream
+from records import ARRIVED, HOST, P1, TRACE, event, headers_of, record
 
 
 @pytest.fixture
 def ingest() -> Ingest:
     return Ingest()
-
-
-def done(ingest: Ingest, value: Any) -> Done:
-    (outcome,) = ingest.outcomes(value)
-    assert isinstance(outcome, Done), outcome
-    return outcome
-
-
-def refused(ingest: Ingest, value: Any) -> PoisonError:
-    (outcome,) = ingest.outcomes(value)
-    assert isinstance(outcome, Failed)
-    assert isinstance(outcome.error, PoisonError)
-    assert outcome.task is None
-    return outcome.error
-
-
-def tasks(outcome: Done) -> list[DownloadTask]:
-    return [
-        msgspec.json.decode(output.value, type=DownloadTask)
-        for output in outcome.outputs
-        if output.stream == Stream.PENDING
-    ]
-
-
-def task_of(ingest: Ingest, *urls: Any, **changes: Any) -> DownloadTask:
-    (found,) = tasks(done(ingest, event(*urls, **changes)))
-    return found
-
-
-def results(outcome: Done) -> list[Result]:
-    return [
-        msgspec.json.decode(output.value, type=Result)
-        for output in outcome.outputs
-        if output.stream == Stream.RESULTS
-    ]
-
-
-def of(outcome: Done, stream: str) -> list[Output]:
-    return [output for output in outcome.outputs if output.stream == stream]
 
 
 # Valid events.
@@ -277,180 +192,6 @@ def test_an_invalid_event_does_not_make_a_later_valid_one_a_duplicate(ingest: In
     assert done(ingest, event()).kind == "done"
 
 
-# Attachments.
-
-
-@pytest.mark.parametrize("value", [None, [], [None], "", "  ", ["", None], {"url": "x"}, 7])
-def test_what_names_no_attachment_is_none(ingest: Ingest, value: object) -> None:
-    outcome = done(ingest, event(data={"attachments": value}))
-    assert [output.stream for output in outcome.outputs] == [Stream.INGESTED]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [f"{HOST}/a.pdf", f"  {HOST}/a.pdf ", [f"{HOST}/a.pdf", None, ""], f'["{HOST}/a.pdf", null]'],
-)
-def test_a_lone_url_and_a_list_as_text_are_attachments(ingest: Ingest, value: object) -> None:
-    task = task_of(ingest, data={"assignmentId": "A", "attachments": value})
-    assert task.attachment_url == f"{HOST}/a.pdf"
-
-
-def test_an_entry_that_is_no_text_is_refused_and_accounted_for(ingest: Ingest) -> None:
-    outcome = done(ingest, event(7, {"url": f"{HOST}/a.pdf"}, f"{HOST}/b.pdf"))
-    assert [result.status for result in results(outcome)] == ["failed_permanent"] * 2
-    assert len(of(outcome, Stream.DLQ)) == 2
-    assert [task.attachment_url for task in tasks(outcome)] == [f"{HOST}/b.pdf"]
-
-
-def test_the_same_url_listed_or_signed_twice_is_one_attachment(ingest: Ingest) -> None:
-    task = task_of(
-        ingest,
-        f"{HOST}/k/a.pdf?{SIGNED}",
-        f"{HOST}/k/a.pdf?X-Amz-Date=20260105T150000Z&X-Amz-Expires=3600&X-Amz-Signature=other",
-        f"{HOST}/k/a.pdf",
-        f"{HOST}/k/a.pdf#page=2",
-    )
-    assert task.attachment_url.endswith(SIGNED)
-
-
-def test_attachments_of_one_name_get_paths_of_their_own(ingest: Ingest) -> None:
-    found = tasks(done(ingest, event(*(f"{HOST}/{n}/a.pdf" for n in range(3)))))
-    names = [task.blob_path.rpartition("/")[2] for task in found]
-    assert names == ["05QK7ZD_2_a.pdf", *(f"05QK7ZD_2_a~{t.attachment_id[:8]}.pdf" for t in found[1:])]
-    assert [task.file_type for task in found] == ["PDF"] * 3
-
-
-@pytest.mark.parametrize(
-    ("url", "code"),
-    [
-        ("https://evil.example/a.pdf", "url_host"),
-        (HOST.replace("https", "http") + "/a.pdf", "url_scheme"),
-        (f"{HOST}:8443/a.pdf", "url_port"),
-        (HOST.replace("://", "://u:p@") + "/a.pdf", "url_userinfo"),
-        (f"{HOST}/a b.pdf", "url_characters"),
-        ("/a.pdf", "url_malformed"),
-        ("not a url", "url_characters"),
-    ],
-)
-def test_a_refused_url_is_a_result_and_a_dead_letter_with_its_task_and_no_task_to_do(
-    ingest: Ingest, url: str, code: str
-) -> None:
-    outcome = done(ingest, record(event(url), 7, headers=[("source", b"eventhub")]))
-    assert tasks(outcome) == []
-    (result,) = results(outcome)
-    assert (result.status, result.error_category, result.expired_at_ingest) == (
-        "failed_permanent",
-        "permanent",
-        False,
-    )
-    (letter,) = of(outcome, Stream.DLQ)
-    dead = msgspec.json.decode(letter.value, type=DownloadTask)
-    assert (dead.attachment_url, dead.attachment_id) == (url, result.attachment_id)
-    assert letter.key == TRACE.encode()
-    told = headers_of(letter)
-    assert (told["dlq_code"], told["dlq_category"], told["trace_id"]) == (code, "permanent", TRACE)
-    assert (told["dlq_origin_topic"], told["dlq_origin_partition"], told["dlq_origin_offset"]) == (
-        "t.in",
-        "0",
-        "7",
-    )
-    assert (told["source"], told["attachment_id"]) == ("eventhub", result.attachment_id)
-    assert ingest.stats.counter(metrics.REJECTED) == 1
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "X-Amz-Date=20260104T142230Z&X-Amz-Expires=86400&X-Amz-Signature=secret",
-        "X-Amz-Date=20260104T142230&X-Amz-Expires=86400&X-Amz-Signature=secret",
-        "X-Amz-Date=20260104T142230+0000&X-Amz-Expires=86400&X-Amz-Signature=secret",
-        "sv=1&se=2026-01-05T14%3A59%3A59Z&sig=secret",
-        "se=2026-01-05&sig=secret",
-        "se=2026-01-05T07:30:00-07:00&sig=secret",
-        "systemDate=1767621600000&expires=600000&sig=secret",
-    ],
-)
-def test_an_expired_url_is_a_permanent_failure_known_at_ingest(ingest: Ingest, query: str) -> None:
-    outcome = done(ingest, event(f"{HOST}/a.pdf?{query}"))
-    (result,) = results(outcome)
-    assert (result.status, result.expired_at_ingest) == ("failed_permanent", True)
-    assert result.attachment_url == f"{HOST}/a.pdf"
-    assert result.expires_at is not None
-    assert result.expires_at.endswith("Z")
-    assert "signature ended" in (result.error_message or "")
-    (letter,) = of(outcome, Stream.DLQ)
-    assert headers_of(letter)["dlq_code"] == "expired"
-    assert tasks(outcome) == []
-
-
-def test_a_url_that_does_not_say_when_it_ends_is_tried(ingest: Ingest) -> None:
-    assert task_of(ingest, f"{HOST}/a.pdf?X-Amz-Date=soon&X-Amz-Expires=never").expires_at is None
-
-
-def test_the_file_type_is_that_of_the_attachment_and_not_of_what_stands_before_it(ingest: Ingest) -> None:
-    data = {"assignmentId": "A", "estimateVersion": "2.0", "attachments": [f"{HOST}/scan"]}
-    task = task_of(ingest, data=data)
-    assert task.blob_path.endswith("/A_2.0_scan")
-    assert task.file_type == "UNKNOWN"
-
-
-# Deduplication.
-
-
-def kinds(ingest: Ingest, *values: Any) -> list[str]:
-    return [o.kind for o in ingest.outcomes(*values) if isinstance(o, Done)]
-
-
-def test_duplicates_are_found_within_a_batch_and_across_batches(ingest: Ingest) -> None:
-    other = event(traceId="other")
-    assert kinds(ingest, event(), event(), other) == ["done", "duplicate", "done"]
-    assert kinds(ingest, other, event()) == ["duplicate", "duplicate"]
-    ingest.stage.committed([])
-    assert ingest.stats.gauge(metrics.KNOWN_IDS) == 2
-
-
-def test_a_duplicate_leads_to_no_task_again(ingest: Ingest) -> None:
-    ingest.outcomes(event(f"{HOST}/a.pdf"))
-    assert done(ingest, event(f"{HOST}/b.pdf")).outputs == ()
-
-
-def test_what_the_partition_admitted_before_is_known_when_it_is_assigned() -> None:
-    ingest = Ingest()
-    ingest.admitted = {0: [(TRACE.encode(), ARRIVED - 3_600_000), (b"plain", ARRIVED)]}
-    ingest.stage.forget([P0])
-    ingest.stage.assigned([P0])
-    assert kinds(ingest, event(), event(traceId="plain"), event(traceId="new")) == [
-        "duplicate",
-        "duplicate",
-        "done",
-    ]
-    assert kinds(ingest, record(event(), partition=P1)) == ["done"]
-
-
-def test_a_partition_that_went_and_came_back_is_judged_by_what_was_committed_meanwhile(
-    ingest: Ingest,
-) -> None:
-    assert kinds(ingest, event(traceId="never-committed")) == ["done"]
-    ingest.stage.submit([record(event(traceId="dropped"))])
-    ingest.stage.forget([P0])
-    assert ingest.stage.poll(0) == []
-    assert ingest.stats.gauge(metrics.KNOWN_IDS) == 0
-    ingest.admitted = {0: [(b"by-another-member", ARRIVED)]}
-    ingest.stage.assigned([P0])
-    assert kinds(ingest, event(traceId="by-another-member"), event(traceId="never-committed")) == [
-        "duplicate",
-        "done",
-    ]
-
-
-def test_what_is_read_back_beyond_the_horizon_is_forgotten() -> None:
-    ingest = Ingest(hours=1)
-    ingest.admitted = {0: [(TRACE.encode(), ARRIVED - 2 * 3_600_000), (b"new", ARRIVED)]}
-    ingest.stage.forget([P0])
-    ingest.stage.assigned([P0])
-    assert kinds(ingest, event()) == ["done"]
-
-
 # Unexpected exceptions.
 
 
@@ -495,10 +236,3 @@ def test_draining_and_closing_keep_nothing_back(ingest: Ingest) -> None:
     assert len(ingest.stage.poll(0)) == 1
     ingest.stage.close()
     assert ingest.stage.in_flight == 0
-
-
-def test_what_any_partition_admitted_before_the_topic_grew_is_a_duplicate(ingest: Ingest) -> None:
-    ingest.before = [TRACE.encode()]
-    ingest.stage.assigned([P0])
-    assert done(ingest, event()).kind == "duplicate"
-    assert ingest.stats.gauge(metrics.KNOWN_IDS) == 0

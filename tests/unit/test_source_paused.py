@@ -6,8 +6,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from test_source_runtime import Turn, reading
 
+from source_turns import Turn, reading
 from waiting import until
 
 
