@@ -43,7 +43,7 @@ _METHOD = (
 
 def run(ground: Ground, folder: Path, *, quick: bool, repetitions: int) -> Result:
     """Measure."""
-    seconds, kills, asks, real = (3.0, 20, 100, 3) if quick else (10.0, 100, 500, 20)
+    seconds, kills, asks, real = (3.0, 20, 100, 8) if quick else (10.0, 100, 500, 20)
     with ExitStack() as stack:
         ours = stack.enter_context(_supervised(folder / "supervised"))
         cpu, memory, own = _watch(ours.pid, seconds, repetitions)
