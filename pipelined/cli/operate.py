@@ -153,11 +153,18 @@ def _operate(config: Config, wanted: dict[str, Any], timeout: float | None) -> i
         return int(ExitCode.OK)
     if operation["state"] == "refused":
         raise ConfigError([*operation["problems"], _REFUSED])
-    ends = {"failed": "put back", "abandoned": "abandoned"}
     for problem in operation["problems"]:
         click.echo(f"error: {problem}", err=True)
-    click.echo(f"error: {operation['what']} was {ends.get(operation['state'], operation['state'])}", err=True)
+    click.echo(f"error: the {operation['what'].partition(',')[0]} {_end_in_words(operation)}", err=True)
     return int(ExitCode.FAILED)
+
+
+def _end_in_words(operation: dict[str, Any]) -> str:
+    if operation["state"] == "abandoned":
+        return "was abandoned; the daemon stops"
+    if any(outcome.startswith("put back") for outcome in operation["workers"].values()):
+        return "was put back: the daemon goes on with what it had"
+    return "failed; there is nothing to put back, and the rest goes on"
 
 
 def _patience(config: Config) -> float:

@@ -79,7 +79,18 @@ def test_a_reload_that_was_put_back_ends_with_1(daemon: Callable[..., Daemon]) -
     assert failed.return_value == 1
     assert "download/0 is put back" in failed.stdout
     assert "download/0 does not come up: FATAL: exit 78: configuration" in failed.stderr
+    assert "the reload was put back: the daemon goes on with what it had" in failed.stderr
     assert run.status()["state"] == "running"
+
+
+def test_a_restart_that_fails_does_not_say_that_it_was_put_back(daemon: Callable[..., Daemon]) -> None:
+    run = daemon({"download": {"processes": 2}, "upload": {}}).start()
+    (run.folder / "now-wrong").touch()
+    failed = ctl(run, "restart", "download")
+    assert failed.return_value == 1
+    assert "download/0 is renewed, but FATAL: exit 78: configuration" in failed.stdout
+    assert "download/1 was left as it was" in failed.stdout
+    assert "the restart of download failed; there is nothing to put back" in failed.stderr
 
 
 def test_a_wait_that_is_over_first_ends_with_124_and_the_daemon_goes_on(

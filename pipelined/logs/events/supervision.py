@@ -137,7 +137,7 @@ EVENTS = (
         "operation.failed",
         "%s is %s: %s",
         "refused: the new configuration is wrong, and nothing was changed. failed: a worker did not come "
-        "up, and everything was put back. abandoned: the daemon stopped meanwhile.",
+        "up; a reload and a scale were put back. abandoned: the daemon stopped meanwhile.",
         "Mend what the sentence names and ask again.",
     ),
     Event(
