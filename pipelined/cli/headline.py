@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pipelined.cli.durations import short
+from pipelined.stats.status import SILENT_S
 
 __all__ = ["epoch", "headline", "name", "styled"]
 
@@ -80,6 +81,13 @@ def _trouble(worker: dict[str, Any], now: float) -> tuple[int, str] | None:
             return 4, f"{who} was stopped; `pipelinectl start {kind}` starts it"
         case "STARTING" | "STOPPING":
             return 3, f"{who} is {worker['state']}{': ' if worker['reason'] else ''}{worker['reason']}"
+    if (worker["heartbeat_age_s"] or 0.0) > SILENT_S:
+        silence = short(worker["heartbeat_age_s"])
+        return (
+            2,
+            f"{who} gives no sign of its work loop for {silence}; `kill -QUIT {worker['pid']}` writes what "
+            f"it does to its log, and if that goes on it is ended and restarted",
+        )
     if worker["paused_by_operator"]:
         return 5, f"{kind} is paused by an operator; `pipelinectl resume {kind}` ends that"
     if worker["paused"]:

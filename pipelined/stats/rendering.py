@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -60,7 +59,6 @@ class SlotCollector(Collector):
             _empty(name, kind, label, meaning) for name, kind, label, meaning in SUPERVISOR_METRICS
         )
         info.add_metric([__version__], 1)
-        now = time.monotonic_ns()
         for slot in self._stats.slots:
             who = [slot.worker, str(slot.index)]
             state = slot.parent.state
@@ -70,7 +68,7 @@ class SlotCollector(Collector):
             starts.add_metric(who, slot.child.starts)
             running = state in {WorkerState.STARTING, WorkerState.RUNNING, WorkerState.STOPPING}
             ready.add_metric(who, float(running and slot.child.is_ready))
-            heartbeat.add_metric(who, (now - slot.child.heartbeat_ns) / 1e9 if running else 0.0)
+            heartbeat.add_metric(who, slot.child.silent_s if running else 0.0)
         for family, value in zip(turns, self._stats.turns.values(), strict=True):
             family.add_metric([], value)
         yield from (info, states, restarts, starts, ready, heartbeat, *turns)

@@ -199,6 +199,11 @@ class Child:
         return self._words[4]
 
     @property
+    def silent_s(self) -> float:
+        """How long ago the last beat was."""
+        return (time.monotonic_ns() - self.heartbeat_ns) / 1e9
+
+    @property
     def published(self) -> int:
         """What the worker published."""
         return self._words[5]

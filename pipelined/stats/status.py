@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import platform
 import signal
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,8 +19,11 @@ from pipelined.logs.masking import mask
 from pipelined.stats import registry, source_metrics
 from pipelined.stats.slots import SharedStats, Slot, WorkerState
 
-__all__ = ["ALIVE", "document", "exit_in_words"]
+__all__ = ["ALIVE", "SILENT_S", "document", "exit_in_words"]
 
+#: A worker that runs, and whose loop gave no sign for so long, is told of. It need not be a fault: a commit
+#: to a slow store may take as long. When it counts as hung its ``hang_s`` says.
+SILENT_S = 10.0
 #: The states in which a worker has a process.
 ALIVE = frozenset({WorkerState.STARTING, WorkerState.RUNNING, WorkerState.STOPPING})
 _FAILED = frozenset({WorkerState.BACKOFF, WorkerState.EXITED, WorkerState.FATAL})
@@ -94,14 +96,14 @@ def _worker(slot: Slot, reason: str | None) -> dict[str, Any]:
     alive = state in ALIVE and child.pid == parent.pid
     ended = child.generation > (1 if alive else 0) or parent.last_exit != 0
     last_exit = exit_in_words(parent.last_exit) if ended else None
-    age = (time.monotonic_ns() - child.heartbeat_ns) / 1e9 if alive else None
+    age = child.silent_s if alive else None
     measured = parent.measured if alive else None
     failed_at, error = child.last_error
     return {
         "type": slot.worker,
         "index": slot.index,
         "state": state.name,
-        "reason": _reason(slot, last_exit) if reason is None else reason,
+        "reason": (_reason(slot, last_exit) if reason is None else reason) or _silence(slot, age),
         "pid": parent.pid or None,
         "since": _time(parent.since),
         "restarts": parent.restarts,
@@ -155,6 +157,12 @@ def _reason(slot: Slot, last_exit: str | None) -> str:
             return f"given up: {last_exit or 'it could not be started'}"
         case _:
             return ""
+
+
+def _silence(slot: Slot, age: float | None) -> str:
+    if age is None or age <= SILENT_S or slot.parent.state is not WorkerState.RUNNING:
+        return ""
+    return f"no sign of its work loop for {age:.0f} s; after its hang_s it is ended and restarted"
 
 
 def _by_label(slot: Slot, metric: registry.Metric) -> dict[str, int]:

@@ -14,6 +14,7 @@ from collections.abc import MutableMapping, Sequence
 
 from pipelined.stats import registry
 from pipelined.stats.slots import SharedStats, WorkerState
+from pipelined.stats.status import SILENT_S
 from pipelined.supervisor.states import Worker, WorkerSpec
 from pipelined.supervisor.store import Order
 from pipelined.supervisor.timers import Timers
@@ -163,6 +164,7 @@ class Notify:
             parts += _listed(f"in {trouble.name}", ours)
         parts += _listed("starting", [_name(each) for each in workers if each.state is WorkerState.STARTING])
         parts += _listed("draining", [_name(each) for each in workers if each.state is WorkerState.STOPPING])
+        parts += _listed("silent", [self._silent(worker) for worker in workers if self._is_silent(worker)])
         parts += _listed("paused", [self._pause(worker) for worker in workers if self._is_paused(worker)])
         if self._withheld:
             parts.append("a worker that hangs is not dealt with: the watchdog will end this daemon")
@@ -172,6 +174,12 @@ class Notify:
         wait = self._stats.slot(worker.type, worker.index).parent.next_try - time.time()
         again = f", next try in {wait:.0f} s" if wait >= 1 else ""
         return f"{_name(worker)}: {worker.reason}{again}"
+
+    def _is_silent(self, worker: Worker) -> bool:
+        return worker.state is WorkerState.RUNNING and self._silence(worker) > SILENT_S
+
+    def _silent(self, worker: Worker) -> str:
+        return f"{_name(worker)}: no sign for {self._silence(worker):.0f} s"
 
     def _is_paused(self, worker: Worker) -> bool:
         slot = self._stats.slot(worker.type, worker.index)
@@ -211,8 +219,7 @@ class Notify:
         return False
 
     def _silence(self, worker: Worker) -> float:
-        beat = self._stats.slot(worker.type, worker.index).child.heartbeat_ns
-        return (time.monotonic_ns() - beat) / 1e9
+        return self._stats.slot(worker.type, worker.index).child.silent_s
 
 
 def _name(worker: Worker) -> str:

@@ -211,7 +211,7 @@ class Worker:
         # The page may still be its predecessor's.
         ours = child.pid == self.process.pid
         # A worker that waits for its brokers says so, gives signs, and is not hung however long it takes.
-        silent = now - child.heartbeat_ns / 1e9 if ours else age
+        silent = child.silent_s if ours else age
         if ours and child.is_ready:
             self._healthy_since = now
             self._enter(WorkerState.RUNNING, self._running, Event.READY, seconds=round(age, 3))
@@ -224,7 +224,7 @@ class Worker:
 
     def _look_for_beat(self) -> None:
         limit = self._settings.hang_s
-        age = (time.monotonic_ns() - self._slot.child.heartbeat_ns) / 1e9
+        age = self._slot.child.silent_s
         if age >= limit:
             self._abort(f"hung: no sign of its work loop for {age:.1f} s")
         else:

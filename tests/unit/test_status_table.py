@@ -51,6 +51,7 @@ def worker(kind: str, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
         "dead_letters": {"bug": 1},
         "last_error": "",
         "last_error_at": None,
+        "heartbeat_age_s": 0.1 if alive else None,
         "source": None,
     } | more
 
@@ -106,6 +107,14 @@ def test_a_running_daemon_says_who_does_not_work_and_who_ends_that() -> None:
     stopped = worker("upload", "STOPPED", reason="stopped")
     assert sentence(stopped, worker("endpoint")) == (
         "1 of 2 run; upload/0 was stopped; `pipelinectl start upload` starts it"
+    )
+
+
+def test_a_worker_that_gives_no_sign_is_told_of_long_before_it_counts_as_hung() -> None:
+    assert sentence(worker("event-writer", heartbeat_age_s=9.9)) == "event-writer/0 runs, nothing to do"
+    assert sentence(worker("event-writer", heartbeat_age_s=83.2), worker("upload")) == (
+        "all 2 workers run; event-writer/0 gives no sign of its work loop for 1m23s; `kill -QUIT 4711` "
+        "writes what it does to its log, and if that goes on it is ended and restarted"
     )
 
 

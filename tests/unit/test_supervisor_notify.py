@@ -129,6 +129,18 @@ def test_a_type_that_an_operator_stopped_is_no_trouble(systemd: Systemd) -> None
     assert "STATUS=running: 2 workers" in systemd.follow("running")
 
 
+def test_the_status_names_who_runs_and_gives_no_sign(
+    systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talks, drains, _ = systemd.workers
+    later = time.monotonic_ns() + 23_400_000_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: later)
+    systemd.set(talks, WorkerState.RUNNING)
+    drains.state = WorkerState.STOPPING  # it has a deadline of its own
+    line = "STATUS=running: 2 of 3 run, 1 draining (download/1), 1 silent (upload/0: no sign for 23 s)"
+    assert line in systemd.follow("running")
+
+
 def test_the_status_names_who_is_paused_and_what_it_says(systemd: Systemd) -> None:
     child = systemd.stats.slot("upload", 0).child
     child.set(registry.PAUSED, 1)

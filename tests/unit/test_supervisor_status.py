@@ -46,6 +46,20 @@ def test_an_end_is_told_in_words(code: int, words: str) -> None:
     assert exit_in_words(code) == words
 
 
+def test_a_worker_that_runs_and_gives_no_sign_says_so_for_its_reason(
+    stats: SharedStats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.monotonic_ns() + 23_400_000_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: later)
+    silent = document(stats, pid=1, reasons={("upload", 0): "paused by an operator"})["workers"]
+    assert silent[0]["reason"] == (
+        "no sign of its work loop for 23 s; after its hang_s it is ended and restarted"
+    )
+    assert silent[1]["reason"] == "paused by an operator", "what the supervisor knows is told first"
+    tell(stats, "download", WorkerState.STOPPING)
+    assert document(stats, pid=1)["workers"][0]["reason"] == "", "who drains has a deadline of its own"
+
+
 def test_a_running_worker_shows_its_numbers(stats: SharedStats) -> None:
     child = stats.slot("download", 0).child
     child.ready()
