@@ -35,8 +35,8 @@ WORKER = {
     "type": "The worker type.",
     "index": "Which one of its type, from 0.",
     "state": "STOPPED, STARTING, RUNNING, STOPPING, BACKOFF, EXITED or FATAL.",
-    "reason": "Why it is in this state, in words; of one that is RUNNING that it gave no sign for ten seconds; "
-    "empty where there is nothing to say.",
+    "reason": "Why it is in this state, in words; of one that is RUNNING that it gave no sign for ten "
+    "seconds; empty where there is nothing to say.",
     "pid": "Its process.",
     "since": "When it came into this state.",
     "restarts": "How often it was restarted after it failed.",
