@@ -34,6 +34,8 @@ BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _libc = ctypes.CDLL(None, use_errno=True)
+#: Looked up before the fork: a child would have to copy the memory that it takes.
+_prctl = _libc.prctl
 
 
 def live(
@@ -114,7 +116,7 @@ def settle(worker: str, index: int, parent: int, death_pipe: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    _libc.prctl(_PR_SET_NAME, f"{worker[:12]}:{index}".encode(), 0, 0, 0)
+    _prctl(_PR_SET_NAME, f"{worker[:12]}:{index}".encode(), 0, 0, 0)
 
 
 def _die_with(parent: int, death_pipe: int) -> None:
@@ -133,7 +135,7 @@ def _die_with(parent: int, death_pipe: int) -> None:
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process, just forked by ``parent``, when that ends."""
-    if _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+    if _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:  # it ended before the kernel was told
         os.kill(os.getpid(), signal.SIGKILL)

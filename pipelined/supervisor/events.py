@@ -26,6 +26,7 @@ _NAME = "events.jsonl"
 #: The file is put aside at this size, and the one put aside before is gone: about 10,000 events are kept.
 _MOST_BYTES = 1_000_000
 _KEPT = 500
+_MUCH = 100
 _RETRY_S = 5.0
 #: However slow the disk is, writing to it takes this part of the loop's time at most.
 _SHARE = 0.1
@@ -96,9 +97,14 @@ class Events:
         """Those of the last 500 that are newer than ``number``, the oldest first."""
         return [each for each in self._last if each["number"] > number]
 
-    def flush(self, *, last: bool = False) -> None:
-        """Write what was added since; later, where the disk is slow or does not take it. ``last``: now."""
+    def flush(self, *, busy: bool = False, last: bool = False) -> None:
+        """Write what was added since; later, where the disk is slow or does not take it. ``last``: now.
+
+        While the loop is ``busy``, what it has to do at once comes first, unless there is much to write.
+        """
         if not self._unwritten or (self._waits and not last):
+            return
+        if busy and len(self._unwritten) < _MUCH:
             return
         began = time.monotonic()
         try:

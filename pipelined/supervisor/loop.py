@@ -113,7 +113,7 @@ class Supervisor:
             while not self._advance():
                 state = "reloading" if self._operations.reloading else self._state()
                 self._notify.follow(state, self._fleet.specs, self.workers)
-                self._events.flush()
+                self._events.flush(busy=self._timers.wait() == 0)
                 self._stats.turns.turned(time.monotonic_ns() - began, time.thread_time_ns() - used)
                 ready = self._selector.select(self._timers.wait())
                 began, used = time.monotonic_ns(), time.thread_time_ns()
@@ -230,8 +230,8 @@ class Supervisor:
 
     def _on_exit(self, worker: Worker, process: Process, _mask: int) -> None:
         self._selector.unregister(process.pidfd)
-        # By the timers: they leave for the next turn what would make this one too long.
-        self._timers.set(process, 0.0, lambda: worker.exited(process.reap()))
+        # By the timers, since it may fork a successor: that has a turn of its own.
+        self._timers.set(process, 0.0, lambda: worker.exited(process.reap()), alone=True)
 
     def _forget(self) -> None:
         """In a child: close all that is the supervisor's alone. The lock stays, see ``Pidfile``."""

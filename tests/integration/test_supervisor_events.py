@@ -92,6 +92,23 @@ def test_a_death_tells_of_what_and_when_it_is_tried_again(daemon: Callable[..., 
 
 
 @pytest.mark.timeout(60)
+def test_who_was_healthy_is_back_without_a_wait_and_its_end_is_told_before_its_start(
+    daemon: Callable[..., Daemon],
+) -> None:
+    never_waits = {"backoff_first_s": 600, "backoff_max_s": 600, "healthy_s": 0.0}
+    run = daemon({"upload": {}}, supervisor=never_waits).start()
+    first = run.until_state("upload", "RUNNING")["pid"]
+    os.kill(first, signal.SIGKILL)
+    run.wait_for("upload", "ready", 2)
+    run.until_state("upload", "RUNNING")
+    found = told(run, "upload/0")
+    assert names(found)[-4:] == ["died", "back-off", "started", "ready"]
+    assert (of(found, "died")["pid"], of(found, "back-off")["seconds"]) == (first, 0)
+    assert found[-2]["pid"] == run.worker("upload")["pid"] != first
+    assert found[-2]["restarts"] == run.worker("upload")["restarts"] == 1
+    assert run.worker("upload")["last_exit"] == "killed by SIGKILL"
+
+
 def test_a_hung_worker_is_told_from_the_silence_to_its_end(daemon: Callable[..., Daemon]) -> None:
     does = {"hangs": True, "once": True, "hang_s": 0.3, "ignores_abort": True}
     run = daemon({"upload": does}).start()

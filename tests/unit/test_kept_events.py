@@ -53,6 +53,22 @@ def test_an_event_is_one_line_with_its_time_and_what_it_has(kept: Events, tmp_pa
     assert read(str(tmp_path)) == kept.after(0)
 
 
+def test_what_the_loop_has_to_do_at_once_comes_before_the_disk_but_not_for_long(
+    kept: Events, tmp_path: Path
+) -> None:
+    for number in range(events._MUCH - 1):
+        kept.add(Event.STARTED, f"number {number}")
+        kept.flush(busy=True)
+    assert read(str(tmp_path)) == []
+    kept.add(Event.STARTED, "one more")
+    kept.flush(busy=True)
+    assert len(read(str(tmp_path))) == events._MUCH
+    kept.add(Event.DIED, "the last")
+    kept.flush(busy=True)
+    kept.flush()
+    assert whys(read(str(tmp_path)))[-1] == "the last"
+
+
 def test_numbers_ascend_within_a_moment_and_from_one_daemon_to_the_next(
     kept: Events, tmp_path: Path, timers: Timers, clock: Clock
 ) -> None:

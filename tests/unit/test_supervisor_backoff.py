@@ -116,3 +116,28 @@ def test_what_takes_long_leaves_the_rest_to_the_next_turn_in_the_order_of_the_de
         timers.run()
         assert timers.wait() == 0
     assert calls == ["first", "second", "third", "first", "second", "third", "first", "second"]
+
+
+def test_what_is_to_be_alone_has_a_turn_of_its_own_and_nobody_waits_for_it_for_ever() -> None:
+    clock, calls = Clock(100.0), list[str]()
+    timers = Timers(clock)
+
+    def notes(name: str, *, again: bool = False) -> Callable[[], None]:
+        def call() -> None:
+            calls.append(name)
+            if again:
+                timers.set(name, 0.0, call, alone=True)
+
+        return call
+
+    timers.set("first", 0.1, notes("first"))
+    timers.set("fork", 0.2, notes("fork", again=True), alone=True)
+    timers.set("third", 0.3, notes("third"))
+    timers.set("fourth", 0.4, notes("fourth"))
+    clock.now += 1
+    turns = []
+    for _ in range(4):
+        timers.run()
+        turns.append(calls[:])
+        calls.clear()
+    assert turns == [["first"], ["fork"], ["third", "fourth"], ["fork"]]
