@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pipelined.cli.groups import Commands
 from pipelined.cli.reach import request
 from pipelined.cli.settings import Settings
 from pipelined.config import Config
@@ -21,7 +22,7 @@ from pipelined.errors import ConfigError, ExitCode, UsageError
 __all__ = ["config"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def config() -> None:
     """Check the configuration, show it, and hold it against the daemon's."""
 

@@ -17,7 +17,7 @@ from pipelined.config import Config
 from pipelined.config.tree import WORKER_TYPES
 from pipelined.errors import ConfigError, ExitCode
 
-__all__ = ["OPERATIONS", "pause", "reload", "restart", "resume", "scale"]
+__all__ = ["pause", "reload", "restart", "resume", "scale"]
 
 _POLL_S = 0.05
 #: For the check of a configuration, which asks the brokers.
@@ -56,7 +56,7 @@ def reload(settings: Settings, timeout: float | None) -> int:
 @options.timeout
 @click.pass_obj
 def restart(settings: Settings, worker_type: str | None, timeout: float | None) -> int:
-    """Restart the workers of TYPE, one after the other: each drains, and is ready before the next.
+    """Restart the daemon, or the workers of one TYPE: each drains, and is ready before the next.
 
     Without TYPE: the whole daemon, also where it did not run. Where a service is installed for this
     configuration, systemd restarts it; else it is stopped and started, each within the timeout, with the
@@ -128,9 +128,6 @@ def resume(settings: Settings, worker_type: str) -> None:
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
     request(settings.whereabouts(), {"cmd": "resume", "type": known_type(worker_type)})
     click.echo(f"{worker_type} goes on")
-
-
-OPERATIONS = (pause, reload, restart, resume, scale)
 
 
 def _operate(config: Config, wanted: dict[str, Any], timeout: float | None) -> int:

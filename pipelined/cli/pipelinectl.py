@@ -12,12 +12,13 @@ from pipelined.cli.control import start, stop
 from pipelined.cli.doctor import doctor
 from pipelined.cli.errors import main_wrapper
 from pipelined.cli.events import events
+from pipelined.cli.groups import Commands
 from pipelined.cli.ledger import ledger
 from pipelined.cli.load import load
 from pipelined.cli.loglevel import log_level
 from pipelined.cli.logs import logs
 from pipelined.cli.members import members
-from pipelined.cli.operate import OPERATIONS
+from pipelined.cli.operate import pause, reload, restart, resume, scale
 from pipelined.cli.service import service
 from pipelined.cli.settings import config_options
 from pipelined.cli.sources import sources
@@ -29,7 +30,16 @@ from pipelined.cli.version import version
 __all__ = ["main", "pipelinectl"]
 
 
-@click.group()
+#: What there is, by what an operator is about to do.
+SECTIONS = {
+    "Look": (status, logs, events, members, ledger, doctor, version),
+    "Run": (start, stop, restart, reload, scale, pause, resume, log_level),
+    "Set up": (config, topics, service, completion),
+    "Data": (load, backfill, sources, tables),
+}
+
+
+@click.group(cls=Commands, sections=SECTIONS)
 @click.version_option(__version__, prog_name="pipelinectl")
 @config_options
 def pipelinectl() -> None:
@@ -48,30 +58,5 @@ def pipelinectl() -> None:
       pipelinectl --config /etc/pipelined/blue.toml doctor
     """  # noqa: D301 - click takes the character \\b for a paragraph to keep
 
-
-for command in (
-    *(
-        backfill,
-        completion,
-        config,
-        doctor,
-        events,
-        ledger,
-        load,
-        log_level,
-        logs,
-        members,
-        service,
-        sources,
-        start,
-        status,
-        stop,
-        tables,
-        topics,
-        version,
-    ),
-    *OPERATIONS,
-):
-    pipelinectl.add_command(command)
 
 main = main_wrapper(pipelinectl)

@@ -7,13 +7,14 @@ import click
 from pipelined import __version__
 from pipelined.cli.demo import demo
 from pipelined.cli.errors import main_wrapper
+from pipelined.cli.groups import Commands
 from pipelined.cli.run import run
 from pipelined.cli.settings import config_options
 
 __all__ = ["main", "pipelined"]
 
 
-@click.group()
+@click.group(cls=Commands)
 @click.version_option(__version__, prog_name="pipelined")
 @config_options
 def pipelined() -> None:

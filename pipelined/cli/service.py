@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pipelined.cli import units
+from pipelined.cli.groups import Commands
 from pipelined.cli.settings import Settings
 from pipelined.cli.units import (
     MARK,
@@ -44,7 +45,7 @@ _user = click.option(
 _dry_run = click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 
 
-@click.group()
+@click.group(cls=Commands)
 def service() -> None:
     """Have systemd run the daemon: install its service, show it, or uninstall it."""
 

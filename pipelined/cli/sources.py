@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from pipelined.cli.groups import Commands
 from pipelined.config import Config
 from pipelined.config.tree import SOURCE_TYPES
 from pipelined.errors import (
@@ -46,7 +47,7 @@ class _State(NamedTuple):
     written: float | None
 
 
-@click.group()
+@click.group(cls=Commands)
 def sources() -> None:
     """See where each source is, and set it elsewhere."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelined.cli.groups import Commands
 from pipelined.config import Config
 from pipelined.errors import AuthError, DependencyError, ExitCode, UnavailableError, UsageError
 
@@ -43,7 +44,7 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_code
 
 
-@click.group()
+@click.group(cls=Commands)
 def tables() -> None:
     """Compact, vacuum, checkpoint and check the Delta tables; see what their versions were.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from pipelined.cli.groups import Commands
 from pipelined.config import Config
 from pipelined.errors import ExitCode
 from pipelined.kafka import topics as kafka_topics
@@ -14,7 +15,7 @@ from pipelined.kafka import topics as kafka_topics
 __all__ = ["topics"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def topics() -> None:
     """Plan, apply and check the declared topics."""
 

@@ -101,6 +101,21 @@ def test_the_help_of_a_command_says_what_it_is_for_and_shows_it(context: click.C
         assert any({*context.command_path.split()} <= {*words} for words in typed), "of the command itself"
 
 
+@pytest.mark.parametrize(
+    "group",
+    [each.command for each in CONTEXTS if isinstance(each.command, click.Group)],
+    ids=lambda it: it.name,
+)
+def test_the_help_of_a_group_tells_of_each_of_its_commands_once_and_in_a_whole_sentence(
+    group: click.Group,
+) -> None:
+    context = click.Context(group, info_name=group.name, terminal_width=80)
+    told = " ".join(context.get_help().split())
+    for name, command in group.commands.items():
+        assert told.count(f"{name} {commands.purpose(command)}.") == 1
+    assert "..." not in told.partition("COMMAND [ARGS]...")[2]
+
+
 def raised() -> Iterator[str]:
     """The codes of all RecordErrors that are raised with a literal code."""
     kinds = {f"{kind}Error" for kind in ("Transient", "Permanent", "Auth", "Dependency", "Poison", "Bug")}
