@@ -46,9 +46,7 @@ def check(settings: Settings, file: Path | None) -> None:
     loaded = settings.loaded()
     if problems := [problem.text for problem in run_here(loaded.config)]:
         raise ConfigError(problems)
-    origins = loaded.origins.values()
-    changed = sum(origin != "default" for origin in origins)
-    click.echo(f"ok: {len(loaded.origins)} keys, {changed} of them set")
+    click.echo(f"ok: {loaded.summary()}")
 
 
 @config.command()

@@ -108,8 +108,7 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
     for problem in problems:
         yield failed(problem, "give it what it refers to, or this user the right to read it")
     if not problems:
-        changed = sum(origin != "default" for origin in loaded.origins.values())
-        yield fine(f"{len(loaded.origins)} keys, {changed} of them set; every secret and file can be read")
+        yield fine(f"{loaded.summary()}; every secret and file can be read")
 
 
 def _service(settings: Settings) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,17 +44,34 @@ WHEREABOUTS = ("runtime_dir", "state_dir")
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
+_ENVIRONMENT = "environment "
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration, and for every key (by its path) where its value came from, in words.
 
-    An origin is "default", the file's path, "environment NAME" or "command line".
+    An origin is "default", the file's path, "environment NAME" or "command line". ``file`` is None where
+    none is named and the default one is not there.
     """
 
     config: Config
     origins: dict[str, str]
+    file: Path | None
+
+    def summary(self) -> str:
+        """How many keys there are, and how many of them are set where."""
+        places = Counter(_place(origin) for origin in self.origins.values() if origin != DEFAULT)
+        told = [f"{count} set {place}" for place, count in places.items()] or ["none of them set"]
+        if self.file is None:
+            told.append(f"there is no {DEFAULT_FILE}")
+        return ", ".join([f"{len(self.origins)} keys", *told])
+
+
+def _place(origin: str) -> str:
+    if origin == COMMAND_LINE:
+        return "on the command line"
+    return "in the environment" if origin.startswith(_ENVIRONMENT) else f"in {origin}"
 
 
 @dataclass(slots=True)
@@ -104,7 +122,7 @@ def load(
             found.problems.append(f"{problem.text} ({origins})")
     if found.problems:
         raise ConfigError(found.problems)
-    return Loaded(config, found.origins)
+    return Loaded(config, found.origins, _chosen(file, environ))
 
 
 def salvage(
@@ -132,7 +150,7 @@ def salvage(
         wanted = " ".join(f"--set {path}=FOLDER" for path in WHEREABOUTS if path in unsure)
         hint = f"which daemon is meant cannot be told: give it with {wanted}"
         raise ConfigError([*found.problems, hint])
-    return Loaded(built(found.values), found.origins)
+    return Loaded(built(found.values), found.origins, _chosen(file, environ))
 
 
 def _whereabouts_by_line(found: _Gathering, file: Path | None, environ: Mapping[str, str]) -> None:
@@ -213,7 +231,7 @@ def _from_environment(found: _Gathering, environ: Mapping[str, str]) -> None:
     by_variable = {leaf.variable: path for path, leaf in found.leaves.items()}
     for name, text in sorted(environ.items()):
         if name in by_variable:
-            found.put(by_variable[name], f"environment {name}", from_text, text)
+            found.put(by_variable[name], f"{_ENVIRONMENT}{name}", from_text, text)
 
 
 def _unknown_variables(found: _Gathering, environ: Mapping[str, str]) -> None:

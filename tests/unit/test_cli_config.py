@@ -57,10 +57,20 @@ def raising(error: BaseException) -> click.Command:
     return command_that(action)
 
 
-def test_check_says_ok(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(group, ["--set", "domain=x", "config", "check"]) == 0
+def test_check_says_how_many_keys_are_set_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = loading.DEFAULT_FILE
+    assert run(group, ["config", "check"]) == 0
+    assert capsys.readouterr().out == f"ok: {len(leaves())} keys, none of them set, there is no {absent}\n"
+    file = tmp_path / "my.toml"
+    file.write_text('domain = "a"\n[endpoint]\nport = 3333\n')
+    monkeypatch.setenv("PIPELINED_DOMAIN", "b")
+    assert run(group, ["--config", str(file), "--set", "logs.level=DEBUG", "config", "check"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"ok: {len(leaves())} keys, 1 of them set\n"
+    assert captured.out == (
+        f"ok: {len(leaves())} keys, 1 set in the environment, 1 set in {file}, 1 set on the command line\n"
+    )
     assert captured.err == ""
 
 
