@@ -6,13 +6,14 @@ import datetime as dt
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pipelined.logs.events import code_of
 from pipelined.logs.masking import MASKED, is_secret_name, mask
 
-__all__ = ["JournalFormat", "JsonFormat", "TextFormat"]
+__all__ = ["JournalFormat", "JsonFormat", "TextFormat", "beside"]
 
 #: What every record has; anything else on it was given as ``extra=``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -114,8 +115,8 @@ class TextFormat(_Format):
 
     def sentence(self, record: logging.LogRecord) -> str:
         """The message with its fields, and below it the traceback."""
-        words = [_one_line(self.message(record))]
-        words += [f"{name}={_word(value)}" for name, value in self.extras(record).items() if name != "event"]
+        message = self.message(record)
+        words = [_one_line(message), *beside(message, self.extras(record))]
         below = [line for text in self.trace(record).values() for line in text.splitlines()]
         return "\n    ".join([" ".join(words), *(_one_line(line) for line in below)])
 
@@ -166,6 +167,23 @@ def _plain(value: object, depth: int = 0) -> Any:
     if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
         return [_plain(item, depth + 1) for item in value]
     return _text(str(value))
+
+
+def beside(message: str, fields: Mapping[str, Any]) -> list[str]:
+    """What stands behind a message that is to be read: each field, but the event's code, what is empty, and
+    what the message says already, word for word.
+    """
+    return [
+        f"{name}={_word(value)}"
+        for name, value in fields.items()
+        if name != "event" and value is not None and value != "" and not _says(message, value)
+    ]
+
+
+def _says(message: str, value: Any) -> bool:
+    if not isinstance(value, str) or value not in message:
+        return False
+    return bool(re.search(rf"(?<!\w){re.escape(value)}(?!\w)", message))
 
 
 def _word(value: Any) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelined.logs.formats import beside
+
 __all__ = ["Entry", "Wanted", "entries", "from_journal", "seconds", "shown"]
 
 Entry = Mapping[str, Any]
@@ -23,7 +25,9 @@ _TEXT = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})Z (?P<level>[A-Z]+) +"
     r"\[(?P<worker>[a-z-]+)-(?P<index>\d+) (?P<pid>\d+)\] (?P<message>.*)"
 )
-_CHILD = re.compile(r" child=(\S+)")
+_SUPERVISOR = "supervisor"
+#: The worker that a line of the supervisor names.
+_CHILD = re.compile(r"(?<![\w.=-])([a-z-]+/\d+)(?!\w)| child=(\S+)")
 #: Shown at the head of a line; every other field follows the message.
 _HEAD = frozenset(("time", "level", "worker", "index", "pid", "message"))
 #: Of no use to a reader of lines; the JSON has them.
@@ -97,11 +101,8 @@ def shown(entry: Entry, *, colour: bool = False, whole: bool = False) -> str:
     ]
     below: list[str] = []
     if not whole:
-        words += [
-            f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-            for name, value in entry.items()
-            if name not in _HEAD | _UNSHOWN
-        ]
+        fields = {name: value for name, value in entry.items() if name not in _HEAD | _UNSHOWN}
+        words += beside(words[-1], fields)
         below = [line for name in _BELOW for line in str(entry.get(name, "")).splitlines()]
     return "\n    ".join([" ".join(words), *below])
 
@@ -143,8 +144,10 @@ def _child(entry: Entry) -> str:
     """The worker that an entry of the supervisor is about."""
     if "child" in entry:
         return str(entry["child"])
-    found = _CHILD.search(str(entry["message"])) if entry.get("whole") else None
-    return found[1] if found else ""
+    if not entry.get("whole") or entry["worker"] != _SUPERVISOR:
+        return ""
+    found = _CHILD.search(str(entry["message"]))
+    return (found[1] or found[2]) if found else ""
 
 
 def seconds(entry: Entry) -> float:

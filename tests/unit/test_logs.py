@@ -132,6 +132,23 @@ def test_a_text_line_is_readable_and_has_its_fields(log_to: Callable[..., Callab
     assert "\x1b" not in line
 
 
+def test_a_text_line_says_nothing_twice_and_nothing_that_is_empty(
+    log_to: Callable[..., Callable[[], str]],
+) -> None:
+    read = log_to("text")
+    more = {
+        "child": "upload/0",
+        "state": "BACKOFF",
+        "reason": "killed by SIGKILL",
+        "table": "",
+        "group": None,
+    }
+    LOG.info("worker %s is %s: %s", "upload/0", "BACKOFF", "killed by SIGKILL", extra=more | {"tier": [1]})
+    assert read().endswith("] worker upload/0 is BACKOFF: killed by SIGKILL tier=[1]\n")
+    LOG.info("the downloads of 3", extra={"stream": "downloads", "group": "download", "offset": 3})
+    assert read().endswith("] the downloads of 3 group=download offset=3\n"), "words as a whole, and numbers"
+
+
 @pytest.mark.parametrize("name", ["text", "journal"])
 def test_no_message_begins_a_line_of_its_own(name: str, log_to: Callable[..., Callable[[], str]]) -> None:
     read = log_to(name)

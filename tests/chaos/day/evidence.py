@@ -21,7 +21,7 @@ from pipelined.ledger import Balance
 __all__ = ["ends", "keep"]
 
 _TIMEOUT = 30.0
-_END = re.compile(r"worker ([a-z-]+)/\d+ is (?:BACKOFF|FATAL|STOPPED|EXITED): (.+?)(?: child=|$)")
+_END = re.compile(r"worker ([a-z-]+)/\d+ is (?:BACKOFF|FATAL|STOPPED|EXITED): (.+?)$")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
