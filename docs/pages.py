@@ -18,7 +18,7 @@ _METRICS = """\
 Served at `/metrics` of the endpoint (`endpoint.host`, `endpoint.port`), as text for Prometheus or as
 OpenMetrics. Beside it are
 
-- `/livez`: 503 while a work loop stands still, and which;
+- `/livez`: 503 while a work loop or the supervisor stands still, and which;
 - `/readyz`: 503 while a worker does not do its job, and why;
 - `/status`: the JSON of `pipelinectl status --json`.
 

@@ -79,6 +79,7 @@ SOURCE = {
 LOOP = {
     "turns": "Turns since the daemon was started.",
     "slow_turns": "Those that took longer than 10 ms.",
+    "silent_s": "How long ago the last one ended. The loop turns at least every two seconds, or it hangs.",
     "longest_ms": "The longest one, in milliseconds.",
     "longest_cpu_ms": "The most processor time of one, in milliseconds.",
     "forks": "Processes forked.",

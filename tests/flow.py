@@ -279,9 +279,9 @@ class Flow(Marked):
         """Run ``pipelinectl`` with this configuration."""
         return self.run(pipelinectl_command("--config", self.config_file, *arguments), timeout=timeout)
 
-    def http(self, path: str) -> tuple[int, str]:
-        """Status and body of a GET at the endpoint, on the port that the status publishes."""
-        port = self.workers()["endpoint"]["published"]
+    def http(self, path: str, port: int | None = None) -> tuple[int, str]:
+        """Status and body of a GET at the endpoint, on the port that the status publishes, or on this one."""
+        port = port or self.workers()["endpoint"]["published"]
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
                 return answer.status, answer.read().decode()

@@ -7,6 +7,7 @@ import time
 from pipelined.config import Config
 from pipelined.stats import registry as metrics
 from pipelined.stats.slots import SharedStats, WorkerState
+from pipelined.stats.status import SILENT_S
 
 __all__ = ["alive", "ready"]
 
@@ -14,10 +15,13 @@ __all__ = ["alive", "ready"]
 def alive(config: Config, stats: SharedStats) -> list[str]:
     """What stands still though it should move, a line each; empty where all is well.
 
-    A worker is stuck when its loop gives no sign for its hang timeout, or when it has had records waiting
-    and committed nothing for ten times as long although it is not paused.
+    The supervisor stands still when its loop has not turned for ten seconds, five times as long as it ever
+    waits. A worker is stuck when its loop gives no sign for its hang timeout, or when it has had records
+    waiting and committed nothing for ten times as long although it is not paused.
     """
     failing = []
+    if stats.turns.silent_s > SILENT_S:
+        failing.append(f"supervisor: its loop has not turned for {stats.turns.silent_s:.0f} s")
     now = time.time()
     for slot in stats.slots:
         if slot.parent.state is not WorkerState.RUNNING:

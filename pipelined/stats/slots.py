@@ -32,7 +32,7 @@ _HEADER_WORDS = 16
 _HELD = range(8, 16)
 _WORD = (1 << 64) - 1
 #: The words of the header that tell of the supervisor's own loop.
-_TURNS = range(16, 22)
+_TURNS = range(16, 23)
 #: Where the lines of text begin, after the metrics: the last error, and what the worker says.
 _ERROR = 352
 _TEXT = 448

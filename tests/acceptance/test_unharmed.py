@@ -56,6 +56,24 @@ def test_a_log_that_nobody_takes_holds_up_nobody(flow: Flow, tmp_path: Path, sin
         assert flow.stop() == 0
 
 
+def test_a_parent_that_is_stopped_is_told_by_the_endpoint_and_holds_up_no_worker(flow: Flow) -> None:
+    flow.start()
+    assert flow.http("/livez")[0] == 200
+    port = flow.workers()["endpoint"]["published"]
+    assert flow.daemon is not None
+    os.kill(flow.daemon.pid, signal.SIGSTOP)
+    try:
+        until(lambda: flow.http("/livez", port)[0] == 503, "somebody says so")
+        for path in ("/livez", "/readyz"):
+            assert "supervisor: its loop has not turned for" in flow.http(path, port)[1]
+    finally:
+        os.kill(flow.daemon.pid, signal.SIGCONT)
+    until(lambda: flow.http("/livez")[0] == 200, "it turns again")
+    flow.load(flow.day(50, seed=31).lines())
+    assert flow.settle().read > 0
+    assert flow.stop() == 0
+
+
 def test_a_worker_that_is_stopped_holds_up_no_other(flow: Flow) -> None:
     flow.start()
     stopped = flow.workers()["upload"]["pid"]

@@ -42,6 +42,17 @@ def test_a_loop_that_gives_no_sign_for_its_hang_timeout_is_not_alive(
     assert len(ready(CONFIG, stats)) == 2
 
 
+def test_a_supervisor_whose_loop_does_not_turn_is_not_alive(
+    stats: SharedStats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats.turns.turned(1, 1)
+    real = time.monotonic_ns
+    monkeypatch.setattr(time, "monotonic_ns", lambda: real() + 9 * 10**9)
+    assert alive(CONFIG, stats) == []
+    monkeypatch.setattr(time, "monotonic_ns", lambda: real() + 14 * 10**9)
+    assert alive(CONFIG, stats)[0] == "supervisor: its loop has not turned for 14 s"
+
+
 def test_a_worker_that_turns_and_commits_nothing_though_records_wait_is_not_alive(stats: SharedStats) -> None:
     child = stats.slot("download", 0).child
     child.set(metrics.LAST_PROGRESS, time.time() - 101)

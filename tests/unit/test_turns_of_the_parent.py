@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import time
+
+import pytest
+
 from pipelined.stats.slots import SharedStats
 from pipelined.stats.turns import TURN_METRICS
 
@@ -11,7 +15,9 @@ def test_the_longest_turn_and_the_slow_ones_are_kept() -> None:
     turns.turned(10_000_001, 600_000)
     turns.forked(4_000_000)
     turns.forked(3_000_000)
-    assert turns.told() == {
+    told = turns.told()
+    assert 0 <= told.pop("silent_s") < 5
+    assert told == {
         "turns": 3,
         "slow_turns": 2,
         "longest_ms": 30.0,
@@ -22,3 +28,16 @@ def test_the_longest_turn_and_the_slow_ones_are_kept() -> None:
     values = dict(zip((name for name, *_ in TURN_METRICS), turns.values(), strict=True))
     assert values["pipelined_supervisor_longest_turn_seconds"] == 0.03
     assert values["pipelined_supervisor_slow_turns_total"] == 2
+
+
+def test_how_long_ago_the_loop_turned_is_known_once_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = SharedStats({"upload": 1}).turns
+    real = time.monotonic_ns
+    monkeypatch.setattr(time, "monotonic_ns", lambda: real() + 23 * 10**9)
+    assert turns.silent_s == 0
+    monkeypatch.setattr(time, "monotonic_ns", real)
+    turns.turned(1, 1)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: real() + 23 * 10**9)
+    assert 23 <= turns.silent_s < 28
+    turns.begin()
+    assert turns.silent_s == 0, "another supervisor has this memory now"
