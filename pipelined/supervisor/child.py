@@ -18,6 +18,7 @@ from pipelined.errors import ExitCode, PipelinedError
 from pipelined.logs.following import Following
 from pipelined.stats.slots import SharedStats
 from pipelined.supervisor.signals import harmless
+from pipelined.supervisor.title import entitle
 
 __all__ = ["BLOCKED", "Entry", "die_with_parent", "live", "settle"]
 
@@ -117,6 +118,7 @@ def settle(worker: str, index: int, parent: int, death_pipe: int) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     _prctl(_PR_SET_NAME, f"{worker[:12]}:{index}".encode(), 0, 0, 0)
+    entitle(f"pipelined: {worker}/{index}")
 
 
 def _die_with(parent: int, death_pipe: int) -> None:

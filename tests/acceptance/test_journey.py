@@ -62,7 +62,9 @@ def test_a_service_from_install_to_uninstall_and_the_ledger_balances_across_all_
     types("pipelinectl service install --dry-run")
     types("pipelinectl service install")
     types("systemctl enable --now pipelined")
-    assert "running: " in types("systemctl status --no-pager pipelined")
+    shown = types("systemctl status --no-pager pipelined")
+    assert "running: 8 workers" in shown
+    assert "pipelined: event-writer/0" in shown, "each process is told from the others"
     assert " is running" in types("pipelinectl status")
     types("pipelinectl doctor")
     service.load(day[:100])

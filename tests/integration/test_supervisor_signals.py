@@ -139,6 +139,19 @@ def test_a_crash_during_the_stop_is_not_restarted_and_is_told(daemon: Callable[.
     assert len(run.events("sink", "start")) == 1
 
 
+def test_a_worker_is_told_from_the_others_by_its_command_line_and_its_name(
+    daemon: Callable[..., Daemon],
+) -> None:
+    run = daemon({"download": {"processes": 2}, "upload": {}}).start()
+    for worker in run.status()["workers"]:
+        process = Path(f"/proc/{worker['pid']}")
+        told = (process / "cmdline").read_bytes().rstrip(b"\0").decode()
+        assert told == f"pipelined: {worker['type']}/{worker['index']}"
+        assert (process / "comm").read_text().strip() == f"{worker['type']}:{worker['index']}"
+    words = Path(f"/proc/{run.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    assert [*map(os.fsdecode, words)] == run.command, "that of the parent is as it was called"
+
+
 def test_a_killed_supervisor_leaves_no_worker(daemon: Callable[..., Daemon]) -> None:
     run = daemon(FLOW | {"hung": {"hangs": True}, "without-parent-death-signal": {"survives": True}}).start()
     assert len(run.pids()) == 6
