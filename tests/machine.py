@@ -1,7 +1,8 @@
 """A machine for tests: a real systemd with its journald, booted in namespaces within a second.
 
-Its root is an overlay of this machine's, in memory: nothing that is written there remains, and nothing
-outside is touched. ``/proc/sys`` is read-only, ``/dev`` new, and its control groups lie below one of our own.
+Its root is an overlay of this machine's (or of another Debian's in the folder ``MACHINE_ROOT``), in memory:
+nothing that is written there remains, and nothing outside is touched. ``/proc/sys`` is read-only, ``/dev``
+new, and its control groups lie below one of our own.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from typing import Any, Self
 
 from waiting import until
 
-__all__ = ["Machine", "missing"]
+__all__ = ["ROOT", "Machine", "missing"]
 
-_SYSTEMD = Path("/lib/systemd/systemd")
 _NAMESPACES = ("--pid", "--mount", "--uts", "--ipc", "--cgroup")
 _PREFIX = "pipelined-machine"
 _FOLDERS = Path("/var/tmp")
@@ -35,6 +35,10 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _POWER_OFF = signal.SIGRTMIN + 4
 _PR_SET_PDEATHSIG = 1
 
+#: What is below the overlay: this machine, or a folder with another Debian.
+ROOT = os.environ.get("MACHINE_ROOT", "/")
+_SYSTEMD = Path(ROOT, "lib/systemd/systemd")
+
 # Run in the new namespaces, with W, the folder of the machine; $W/binds lists what of this one is seen there.
 _BOOT = r"""
 set -eu
@@ -42,7 +46,7 @@ root=$W/root
 ip link set lo up 2>/dev/null || true
 mount -t tmpfs -o mode=755 tmpfs "$W/memory"
 mkdir "$W/memory/upper" "$W/memory/work"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$W/memory/upper,workdir=$W/memory/work" "$root"
+mount -t overlay overlay -o "lowerdir=$MACHINE_ROOT,upperdir=$W/memory/upper,workdir=$W/memory/work" "$root"
 mount -t proc proc "$root/proc"
 mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
@@ -164,7 +168,7 @@ class Machine:
                     *("unshare", "--fork", *_NAMESPACES, *self._network),
                     *("--kill-child=KILL", "--propagation", "private", "bash", self._folder / "boot.sh"),
                 ],
-                env=os.environ | {"W": str(self._folder), "MACHINE_PATH": _PATH},
+                env=os.environ | {"W": str(self._folder), "MACHINE_PATH": _PATH, "MACHINE_ROOT": ROOT},
                 preexec_fn=enter,  # noqa: PLW1509 - a test has no thread that would hold a lock here
                 stdin=subprocess.DEVNULL,
                 stdout=log,

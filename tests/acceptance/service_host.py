@@ -13,7 +13,7 @@ from typing import Any
 
 from distribution import build, dependencies
 from flow import Flow, event, trace_ids
-from machine import Machine
+from machine import ROOT, Machine
 from pipelined.local.fileserver import file_path
 from waiting import until
 
@@ -33,8 +33,10 @@ FOLDERS = {
 def installed(folder: Path) -> Iterator[Machine]:
     """The machine, on the loopback of this one, so that the brokers of the test are there."""
     binds = {dependencies(): "/opt/packages", folder: "/opt/wheels"}
+    base = Path(sys.base_prefix)
+    if ROOT != "/":
+        binds[base] = str(base)
     with Machine(binds, own_network=False) as machine:
-        base = Path(sys.base_prefix)
         for above in base.parents:
             machine.run("chmod", "a+x", above)  # an interpreter in the home of root, for one
         machine.run(base / "bin/python3", "-m", "venv", "--without-pip", "/opt/pipelined")
