@@ -265,6 +265,7 @@ def test_a_source_that_is_behind_says_how_far() -> None:
     turn = Turn(1000)
     turn.ledger.commits.clear()
     with reading(turn) as worker:
+        until(lambda: turn.source.next == 20, "two pages are fetched, and none after them")
         turn.source.answers.clear()
         turn.ledger.commits.set()
         until(lambda: worker.stats.says == "behind")
